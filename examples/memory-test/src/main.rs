@@ -1,0 +1,3 @@
+//! A sample test service: tests part of the memory.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Builds, captures, applies and inspects images on the host.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Both stages of PID 1.
+
+fn main() {}

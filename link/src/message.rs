@@ -1,0 +1,176 @@
+//! The words between PID 1 and the supervisor. One message is one `SOCK_SEQPACKET` datagram of ASCII text, at most
+//! [`MAX_LEN`] bytes, so that a trace of the socket can be read by a person.
+
+use std::fmt;
+
+/// Longest message, and so the size of a receive buffer. A name in the descriptor store is at most
+/// [`MAX_NAME`] bytes, and everything else is shorter.
+pub const MAX_LEN: usize = 512;
+/// Longest name of a stored descriptor, in bytes.
+pub const MAX_NAME: usize = 400;
+
+/// How the machine shall end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// Switch the power off.
+    Poweroff,
+    /// Start again.
+    Reboot,
+    /// Stop the processors and leave the power on.
+    Halt,
+}
+
+/// What PID 1 tells the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromInit {
+    /// A stored descriptor, handed back after the supervisor's death. The descriptor travels with the message.
+    Stored(String),
+    /// All stored descriptors have been handed back: the supervisor may begin.
+    Begin,
+    /// PID 1 reaped a process that was not the supervisor. `status` is as `wait(2)` gives it.
+    Reaped {
+        /// The process that ended.
+        pid: i32,
+        /// Its wait status.
+        status: i32,
+    },
+    /// Someone asked PID 1 (by a signal, or by ctrl-alt-del) to end the machine: stop all services, then answer
+    /// with [`ToInit::End`].
+    Shutdown(Ending),
+}
+
+/// What the supervisor tells PID 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToInit {
+    /// Keep the descriptor that travels with this message under this name, and hand it back to the next supervisor.
+    Store(String),
+    /// Forget the descriptor of this name.
+    Drop(String),
+    /// A shutdown has begun: from now on a supervisor that dies is told so again when it is back.
+    Stopping(Ending),
+    /// All services are stopped: end the machine.
+    End(Ending),
+}
+
+/// Why a datagram is not a message.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a message between init and svcmgr: {0:?}")]
+pub struct Unintelligible(pub String);
+
+impl Ending {
+    /// The word for it, as it stands in messages and on command lines.
+    pub fn word(self) -> &'static str {
+        match self {
+            Ending::Poweroff => "poweroff",
+            Ending::Reboot => "reboot",
+            Ending::Halt => "halt",
+        }
+    }
+
+    /// The ending that `word` names.
+    pub fn from_word(word: &str) -> Option<Ending> {
+        [Ending::Poweroff, Ending::Reboot, Ending::Halt].into_iter().find(|e| e.word() == word)
+    }
+}
+
+impl fmt::Display for FromInit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FromInit::Stored(name) => write!(f, "stored {name}"),
+            FromInit::Begin => write!(f, "begin"),
+            FromInit::Reaped { pid, status } => write!(f, "reaped {pid} {status}"),
+            FromInit::Shutdown(ending) => write!(f, "shutdown {}", ending.word()),
+        }
+    }
+}
+
+impl fmt::Display for ToInit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ToInit::Store(name) => write!(f, "store {name}"),
+            ToInit::Drop(name) => write!(f, "drop {name}"),
+            ToInit::Stopping(ending) => write!(f, "stopping {}", ending.word()),
+            ToInit::End(ending) => write!(f, "end {}", ending.word()),
+        }
+    }
+}
+
+impl std::str::FromStr for FromInit {
+    type Err = Unintelligible;
+
+    fn from_str(text: &str) -> Result<Self, Unintelligible> {
+        let bad = || Unintelligible(text.to_owned());
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match (word, rest) {
+            ("stored", name) if is_name(name) => Ok(FromInit::Stored(name.to_owned())),
+            ("begin", "") => Ok(FromInit::Begin),
+            ("reaped", numbers) => {
+                let (pid, status) = numbers.split_once(' ').ok_or_else(bad)?;
+                Ok(FromInit::Reaped {
+                    pid: pid.parse().map_err(|_| bad())?,
+                    status: status.parse().map_err(|_| bad())?,
+                })
+            }
+            ("shutdown", ending) => Ending::from_word(ending).map(FromInit::Shutdown).ok_or_else(bad),
+            _ => Err(bad()),
+        }
+    }
+}
+
+impl std::str::FromStr for ToInit {
+    type Err = Unintelligible;
+
+    fn from_str(text: &str) -> Result<Self, Unintelligible> {
+        let bad = || Unintelligible(text.to_owned());
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match word {
+            "store" if is_name(rest) => Ok(ToInit::Store(rest.to_owned())),
+            "drop" if is_name(rest) => Ok(ToInit::Drop(rest.to_owned())),
+            "stopping" => Ending::from_word(rest).map(ToInit::Stopping).ok_or_else(bad),
+            "end" => Ending::from_word(rest).map(ToInit::End).ok_or_else(bad),
+            _ => Err(bad()),
+        }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_reads_back_as_it_was_written() {
+        for m in [
+            FromInit::Stored("out:a b.service".into()),
+            FromInit::Begin,
+            FromInit::Reaped { pid: 42, status: -1 },
+            FromInit::Shutdown(Ending::Halt),
+        ] {
+            assert_eq!(m.to_string().parse(), Ok(m));
+        }
+        for m in [
+            ToInit::Store("control".into()),
+            ToInit::Drop("control".into()),
+            ToInit::Stopping(Ending::Reboot),
+            ToInit::End(Ending::Poweroff),
+        ] {
+            assert_eq!(m.to_string().parse(), Ok(m));
+        }
+    }
+
+    #[test]
+    fn rubbish_is_refused() {
+        for text in ["", "begin now", "reaped", "reaped 1", "reaped x 0", "shutdown", "shutdown later", "stored ", "x"]
+        {
+            assert!(text.parse::<FromInit>().is_err(), "{text:?}");
+        }
+        let long = format!("store {}", "n".repeat(MAX_NAME + 1));
+        for text in ["store ", "end", "end soon", "drop ", long.as_str()] {
+            assert!(text.parse::<ToInit>().is_err(), "{text:?}");
+        }
+    }
+}

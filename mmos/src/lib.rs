@@ -1,0 +1,1 @@
+//! For integrators: is this the manufacturing OS, and what runs on it.

@@ -1,0 +1,3 @@
+//! The command line on the device.
+
+fn main() {}

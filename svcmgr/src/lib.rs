@@ -1,0 +1,1 @@
+//! The supervisor: units, graph, state machine.

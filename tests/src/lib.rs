@@ -1,0 +1,1 @@
+//! Boots QEMU and speaks with the guest.

@@ -1,0 +1,1 @@
+//! Root images: read, check and unpack them in parallel; capture them.
