@@ -1,0 +1,186 @@
+//! The images that tests boot. `cargo xtask test` builds the two that the project offers; a case adds its own files
+//! and units to the minimal one, by `mmos-image` like any integrator's image.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::machine::Machine;
+
+/// A built image.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The folder with its files.
+    pub folder: PathBuf,
+}
+
+/// A variant of the minimal image for one test: files in `tests/cases/NAME`, laid over it, and a shell for the test.
+#[derive(Debug, Clone)]
+pub struct Case {
+    name: String,
+    profile: String,
+    boot: String,
+    load: Vec<String>,
+}
+
+/// The workspace.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// The target folder of the workspace.
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => workspace().join(folder),
+        None => workspace().join("target"),
+    }
+}
+
+/// `mmos-image`, as `cargo xtask` builds it.
+pub fn builder() -> PathBuf {
+    target().join("release/mmos-image")
+}
+
+/// The folder of device binaries.
+pub fn device_binaries() -> PathBuf {
+    target().join("x86_64-unknown-linux-gnu/device")
+}
+
+impl Image {
+    /// The image of that name under `rootfs/images`.
+    ///
+    /// # Errors
+    /// Where `cargo xtask` has not built it.
+    pub fn get(name: &str) -> anyhow::Result<Image> {
+        let folder = target().join("images").join(name);
+        if !folder.join("manifest.json").is_file() {
+            bail!("the image {name} is not built: run `cargo xtask test`, which builds what the tests need");
+        }
+        Ok(Image { folder })
+    }
+
+    /// Its kernel.
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// Its initramfs, without the root.
+    pub fn initramfs(&self) -> PathBuf {
+        self.folder.join("initramfs.cpio.zst")
+    }
+
+    /// Its root image.
+    pub fn root(&self) -> PathBuf {
+        self.folder.join("root.wim")
+    }
+
+    /// A machine that boots it with the root in the initramfs, at `/root.wim`.
+    pub fn machine(&self) -> anyhow::Result<Machine> {
+        let initrd = self.folder.join("initrd.img");
+        let made = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
+        let stale = match made(&initrd) {
+            Ok(joined) => joined < made(&self.root())? || joined < made(&self.initramfs())?,
+            Err(_) => true,
+        };
+        if stale {
+            join(&self.initramfs(), &self.root(), "/root.wim", &initrd)?;
+        }
+        Ok(Machine::new(self.kernel(), initrd))
+    }
+
+    /// A machine that boots it with another file in the initramfs, at `inside`.
+    pub fn machine_with(&self, root: &Path, inside: &str, work: &Path) -> anyhow::Result<Machine> {
+        let initrd = work.join("initrd.img");
+        join(&self.initramfs(), root, inside, &initrd)?;
+        Ok(Machine::new(self.kernel(), initrd))
+    }
+
+    /// A machine that boots its initramfs alone.
+    pub fn machine_without_root(&self) -> Machine {
+        Machine::new(self.kernel(), self.initramfs())
+    }
+}
+
+impl Case {
+    /// The case whose files are in `tests/cases/NAME`, if it has any.
+    pub fn new(name: &str) -> Case {
+        Case { name: name.into(), profile: "Default".into(), boot: String::new(), load: Vec::new() }
+    }
+
+    /// Sets the image's own profile.
+    pub fn profile(mut self, profile: &str) -> Case {
+        self.profile = profile.into();
+        self
+    }
+
+    /// Adds lines to `[boot]` of the definition.
+    pub fn boot(mut self, lines: &str) -> Case {
+        self.boot.push_str(lines);
+        self.boot.push('\n');
+        self
+    }
+
+    /// Adds a kernel module that is always loaded.
+    pub fn load(mut self, module: &str) -> Case {
+        self.load.push(module.into());
+        self
+    }
+
+    /// Builds the image.
+    pub fn build(&self) -> anyhow::Result<Image> {
+        let folder = target().join("images/cases").join(&self.name);
+        std::fs::create_dir_all(&folder)?;
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut packages = vec![tests.join("guest")];
+        packages.extend(Some(tests.join("cases").join(&self.name)).filter(|path| path.is_dir()));
+        let definition = format!(
+            "name = {:?}\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"debian-cloud\"\ncompression = \"xpress\"\n\
+             profile = {:?}\npackages = {:?}\n[modules]\nload = {:?}\n\
+             include = [\"virtio_blk\", \"virtio_pci\", \"vfat\", \"nls_cp437\", \"nls_ascii\"]\n[boot]\n{}\n",
+            self.name, self.profile, packages, self.load, self.boot
+        );
+        let path = folder.join("definition.toml");
+        std::fs::write(&path, definition)?;
+        build(&path, &folder)?;
+        Ok(Image { folder })
+    }
+
+    /// Builds the image, and gives a machine that boots it.
+    pub fn machine(&self) -> anyhow::Result<Machine> {
+        self.build()?.machine()
+    }
+}
+
+/// Builds the image of `definition` in `out`.
+pub fn build(definition: &Path, out: &Path) -> anyhow::Result<()> {
+    command(
+        Command::new(builder())
+            .arg("build")
+            .arg(definition)
+            .arg("--out")
+            .arg(out)
+            .arg("--bin-dir")
+            .arg(device_binaries())
+            .arg("--rootfs")
+            .arg(workspace().join("rootfs")),
+    )
+}
+
+fn join(initramfs: &Path, root: &Path, inside: &str, out: &Path) -> anyhow::Result<()> {
+    let pair = format!("{}={inside}", root.display());
+    command(Command::new(builder()).arg("join").arg(initramfs).args(["--add", &pair, "--out"]).arg(out))
+}
+
+/// Runs a program of the host that must succeed.
+///
+/// # Errors
+/// With what it printed.
+pub fn command(command: &mut Command) -> anyhow::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("cannot run {name}; `cargo xtask test` builds it"))?;
+    if !output.status.success() {
+        bail!("{name} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
