@@ -1,0 +1,115 @@
+//! What has to be on the machine: Debian packages, installed when missing, as root or with sudo.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+
+use crate::progress::step;
+
+/// What the packages are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Building binaries and images.
+    Build,
+    /// That, and booting them.
+    Run,
+    /// That, and all that the tests compare with.
+    Test,
+}
+
+/// Package, and what needs it.
+const BUILD: [(&str, &str); 8] = [
+    ("gcc", "links Rust, and compiles wimlib's and zstd's codecs"),
+    ("libc6-dev", "static glibc for the device binaries"),
+    ("make", "wimlib's build"),
+    ("libclang-dev", "the bindings to wimlib are generated from its header"),
+    ("kmod", "depmod, for the modules of an initramfs"),
+    ("mmdebstrap", "Debian roots"),
+    ("xz-utils", "unpacking packages"),
+    ("zstd", "unpacking packages"),
+];
+const RUN: [(&str, &str); 1] = [("qemu-system-x86", "the virtual machine")];
+const TEST: [(&str, &str); 7] = [
+    ("wimtools", "wimlib-imagex, the reference for WIM images"),
+    ("cpio", "the reference for cpio archives"),
+    ("attr", "extended attributes in test trees"),
+    ("busybox-static", "small processes for tests on the host"),
+    ("e2fsprogs", "file systems on test disks"),
+    ("dosfstools", "file systems on test disks"),
+    ("gdisk", "partitions on test disks"),
+];
+
+/// Installs what is missing.
+///
+/// # Errors
+/// Without root and without sudo, with the one line that has to be run.
+pub fn install(purpose: Purpose) -> anyhow::Result<()> {
+    let mut wanted: Vec<&str> = BUILD.iter().map(|(name, _)| *name).collect();
+    if purpose != Purpose::Build {
+        wanted.extend(RUN.map(|(name, _)| name));
+    }
+    if purpose == Purpose::Test {
+        wanted.extend(TEST.map(|(name, _)| name));
+    }
+    let missing = missing(&wanted)?;
+    let no_lists = !has_package_lists();
+    if missing.is_empty() && !no_lists {
+        return Ok(());
+    }
+    let line = format!("apt-get update && apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    let prefix = match (is_root()?, has_sudo()) {
+        (true, _) => "",
+        (false, true) => "sudo ",
+        (false, false) => bail!("some packages are missing; run as root:\n  {line}"),
+    };
+    let apt = |arguments: &str| {
+        let line = format!("{prefix}env DEBIAN_FRONTEND=noninteractive apt-get {arguments}");
+        quiet(&line).with_context(|| format!("cannot install packages; run as root:\n  {line}"))
+    };
+    step("looking for packages", || apt("-qq update"))?;
+    if !missing.is_empty() {
+        let names = missing.join(" ");
+        step(&format!("installing {names}"), || apt(&format!("-qq install --yes --no-install-recommends {names}")))?;
+    }
+    Ok(())
+}
+
+/// Runs a command line, which may ask for a password on the terminal; what it prints is shown only where it fails.
+fn quiet(line: &str) -> anyhow::Result<()> {
+    let output = Command::new("sh").args(["-c", line]).stdin(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("{line:?} ended with {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// Those of `wanted` that dpkg does not have installed.
+fn missing<'a>(wanted: &[&'a str]) -> anyhow::Result<Vec<&'a str>> {
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${Package} ${db:Status-Status}\n"])
+        .args(wanted)
+        .output()
+        .context("cannot run dpkg-query: this set-up knows Debian and its derivatives only")?;
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let is_installed = |name: &str| listed.lines().any(|line| line == format!("{name} installed"));
+    Ok(wanted.iter().copied().filter(|name| !is_installed(name)).collect())
+}
+
+/// Whether `apt-get download` can find anything.
+fn has_package_lists() -> bool {
+    let lists = std::fs::read_dir("/var/lib/apt/lists")
+        .map(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages")));
+    lists.unwrap_or(false)
+}
+
+/// Whether this process may install packages and make files that belong to root.
+pub fn is_root() -> anyhow::Result<bool> {
+    let output = Command::new("id").arg("-u").output().context("cannot run id")?;
+    Ok(output.stdout.trim_ascii() == b"0")
+}
+
+fn has_sudo() -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| Path::new(&folder).join("sudo").is_file()))
+}

@@ -1,0 +1,27 @@
+//! `cargo xtask test`: everything that is tested, as CI runs it.
+
+use vm::images::target;
+
+use crate::{build, setup};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Words for `cargo test`, as in `cargo xtask test -- --package vm --test boot`; the whole workspace if none
+    #[arg(last = true)]
+    words: Vec<String>,
+}
+
+pub fn test(args: &Args) -> anyhow::Result<()> {
+    setup::install(setup::Purpose::Test)?;
+    build::binaries()?;
+    build::images(&[], false)?;
+    let mut command = build::cargo();
+    command.arg("test");
+    if args.words.is_empty() {
+        command.arg("--workspace");
+    }
+    command.args(&args.words);
+    // The tests find binaries and images there, even when the caller named a relative folder.
+    command.env("CARGO_TARGET_DIR", target());
+    build::run(&mut command)
+}
