@@ -1,0 +1,229 @@
+//! Where a root can come from, and in which formats; and what happens where it cannot be used.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+use vm::images::{builder, command};
+use vm::{Case, Drive, Ended, Image, Machine};
+
+/// The image that is booted from everywhere: a case without files of its own, ended by the root's own command.
+fn image() -> Image {
+    Case::new("roots").boot("onfail = \"poweroff\"").build().unwrap()
+}
+
+/// Boots the machine, asks what root it runs on, and powers it off.
+fn boots(machine: &Machine, format: &str) {
+    let mut vm = machine.boot().unwrap();
+    vm.must("mmosctl wait-boot").unwrap();
+    let record: serde_json::Value = serde_json::from_str(&vm.must("cat /run/mmos/boot.json").unwrap()).unwrap();
+    assert_eq!(record["root"]["format"], format, "{record}");
+    assert_eq!(vm.must("mmosctl is-mmos; echo $?").unwrap().trim_end().lines().last(), Some("0"));
+    vm.must("mmosctl poweroff").unwrap();
+    assert_eq!(vm.wait_for_end().unwrap(), Ended::Poweroff);
+}
+
+/// Boots the machine into recovery; all of `words` must be in the line that it says.
+fn recovers(machine: &Machine, words: &[&str]) {
+    let mut vm = machine.boot().unwrap();
+    vm.wait_for("cannot boot").unwrap();
+    let line = vm.wait_for("\n").unwrap();
+    for word in words {
+        assert!(line.contains(word), "{word:?} is not in {line:?}");
+    }
+    assert_eq!(vm.wait_for_end().unwrap(), Ended::Poweroff);
+    assert!(!vm.console.text().contains("Kernel panic"), "{}", vm.console.text());
+}
+
+fn run(line: &str, folder: &Path) {
+    command(Command::new("sh").args(["-ec", line]).current_dir(folder))
+        .unwrap_or_else(|error| panic!("{line}: {error}"));
+}
+
+/// The root of `image`, unpacked.
+fn unpacked(image: &Image, work: &Path) -> PathBuf {
+    let tree = work.join("tree");
+    fs::create_dir(&tree).unwrap();
+    command(Command::new(builder()).arg("apply").arg(image.root()).arg(&tree)).unwrap();
+    tree
+}
+
+/// Writes `content` into `disk` at `offset`.
+fn write_at(disk: &Path, offset: u64, content: &Path) {
+    let mut disk = File::options().write(true).create(true).truncate(false).open(disk).unwrap();
+    disk.seek(SeekFrom::Start(offset)).unwrap();
+    std::io::copy(&mut File::open(content).unwrap(), &mut disk).unwrap();
+}
+
+#[test]
+fn from_the_initramfs_as_tar_and_as_cpio() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    let tree = unpacked(&image, work.path());
+    run("tar --create --numeric-owner . | zstd -q -o ../root.tar.zst", &tree);
+    run("find . | cpio --quiet --create --format newc | zstd -q -o ../root.cpio.zst", &tree);
+    for format in ["tar.zst", "cpio.zst"] {
+        // The name says nothing: the content does.
+        let root = work.path().join(format!("root.{format}"));
+        let machine = image.machine_with(&root, "/image", work.path()).unwrap();
+        boots(&machine.parameter("mmos.root=initrd:/image"), format);
+    }
+}
+
+#[test]
+fn from_a_raw_block_device() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    // A device is larger than what is on it.
+    let disk = work.path().join("disk");
+    fs::copy(image.root(), &disk).unwrap();
+    File::options().append(true).open(&disk).unwrap().write_all(&vec![0; 1 << 20]).unwrap();
+    boots(&image.machine_without_root().parameter("mmos.root=/dev/vda").drive(&disk), "wim");
+}
+
+#[test]
+fn from_a_partition_and_the_storage_is_left_as_it_was() {
+    const MIB: u64 = 1 << 20;
+    let (image, work) = (image(), TempDir::new().unwrap());
+    let folder = work.path().join("content");
+    fs::create_dir_all(folder.join("images")).unwrap();
+    fs::copy(image.root(), folder.join("images/root.wim")).unwrap();
+    let size = fs::metadata(image.root()).unwrap().len() / MIB + 16;
+    // A file system that was not unmounted: its journal wants to be replayed, and must not be.
+    run(&format!("truncate -s {size}M ext4 && mkfs.ext4 -q -L factory -d content ext4"), work.path());
+    run("debugfs -w -R 'feature needs_recovery' ext4 2>&1", work.path());
+    let (first, second) = (MIB, (size + 1) * MIB);
+    run(
+        &format!(
+            "truncate -s {}M disk && sgdisk -q -n 1:1M:+{size}M -c 1:mmos -n 2:{}M:+{size}M -c 2:raw disk",
+            2 * size + 4,
+            size + 1
+        ),
+        work.path(),
+    );
+    let disk = work.path().join("disk");
+    write_at(&disk, first, &work.path().join("ext4"));
+    write_at(&disk, second, &image.root());
+    let read = || {
+        let mut bytes = Vec::new();
+        File::open(&disk).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    let before = read();
+    let guid = Command::new("sgdisk").args(["-i", "2"]).arg(&disk).output().unwrap();
+    let guid = String::from_utf8(guid.stdout).unwrap();
+    let (_, guid) = guid.split_once("unique GUID: ").expect("sgdisk names the partition's GUID");
+    let guid = guid.lines().next().unwrap().trim().to_lowercase();
+
+    for root in ["PARTLABEL=mmos:/images/root.wim", "LABEL=factory:/images/root.wim", &format!("PARTUUID={guid}")] {
+        let mut machine = image.machine_without_root().parameter(&format!("mmos.root={root}"));
+        machine.drives.push(Drive { path: disk.clone(), writable: true });
+        boots(&machine, "wim");
+        assert!(read() == before, "mmos.root={root} wrote to the storage");
+    }
+
+    // What is there is said where something else was asked for.
+    let machine = image.machine_without_root().parameter("mmos.root=PARTLABEL=retail").parameter("mmos.rootwait=1");
+    recovers(&machine.drive(&disk), &["PARTLABEL=retail", "mmos", "raw"]);
+    let machine = image.machine_without_root().parameter("mmos.root=PARTLABEL=mmos:/images/other.wim");
+    recovers(&machine.drive(&disk), &["/images/other.wim"]);
+}
+
+#[test]
+fn a_root_that_cannot_be_used_leads_to_recovery_with_the_reason() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    let with = |name: &str, content: &[u8]| {
+        let path = work.path().join(name);
+        fs::write(&path, content).unwrap();
+        image.machine_with(&path, "/root.wim", work.path()).unwrap()
+    };
+    let whole = fs::read(image.root()).unwrap();
+
+    recovers(&image.machine_without_root(), &["initrd:/root.wim", "no"]);
+    recovers(&with("cut", &whole[..whole.len() / 2]), &["truncated", &whole.len().to_string()]);
+    recovers(&with("text", &b"This is not an image. ".repeat(100)), &["not", "wim"]);
+    recovers(&image.machine().unwrap().parameter("mmos.index=7"), &["7", "index"]);
+
+    // One flipped bit in the middle of a file's data.
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 3] ^= 0x10;
+    recovers(&with("flipped", &flipped), &["initrd:/root.wim"]);
+
+    // A tree without an init.
+    let tree = work.path().join("tree");
+    fs::create_dir_all(tree.join("usr/bin")).unwrap();
+    fs::write(tree.join("usr/bin/something"), "else").unwrap();
+    let no_init = work.path().join("no-init.wim");
+    command(Command::new(builder()).arg("capture").arg(&tree).arg(&no_init)).unwrap();
+    let machine = image.machine_with(&no_init, "/root.wim", work.path()).unwrap();
+    recovers(&machine, &["/sbin/init"]);
+}
+
+#[test]
+fn a_root_larger_than_the_memory_is_refused_before_it_is_unpacked() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    let tree = work.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    File::create(tree.join("large")).unwrap().set_len(600 << 20).unwrap();
+    let large = work.path().join("large.wim");
+    command(Command::new(builder()).arg("capture").arg(&tree).arg(&large)).unwrap();
+    let machine = image.machine_without_root().parameter("mmos.root=/dev/vda").drive(&large).memory(256);
+    // What it needs, and what there is.
+    recovers(&machine, &["600", "MiB", "RAM"]);
+}
+
+#[test]
+fn recovery_does_what_the_parameter_says() {
+    let image = Case::new("recovery").build().unwrap();
+    let mut vm = image.machine_without_root().boot().unwrap();
+    vm.wait_for("cannot boot").unwrap();
+    assert_eq!(vm.wait_for_end().unwrap(), Ended::Reboot, "the default");
+
+    // A command line cannot open a shell that the image does not allow …
+    let mut vm = image.machine_without_root().parameter("mmos.onfail=shell").boot().unwrap();
+    vm.wait_for("cannot boot").unwrap();
+    assert_eq!(vm.wait_for_end().unwrap(), Ended::Reboot);
+    assert!(vm.console.text().contains("allow_shell"), "{}", vm.console.text());
+
+    // … and may, where it does.
+    let image = Case::new("recovery-shell").boot("allow_shell = true").build().unwrap();
+    let mut vm = image.machine_without_root().parameter("mmos.onfail=shell").boot().unwrap();
+    vm.wait_for("cannot boot").unwrap();
+    vm.wait_for("# ").unwrap();
+    vm.console.send("echo $((6 * 7))\n").unwrap();
+    vm.wait_for("42").unwrap();
+    vm.console.send("exit\n").unwrap();
+    assert_eq!(vm.wait_for_end().unwrap(), Ended::Reboot);
+}
+
+#[test]
+fn an_image_is_held_to_its_platform_serial_and_hash() {
+    let platform = |mut machine: Machine, product: &str, serial: &str| {
+        let smbios = format!("type=1,manufacturer=Acme,family=Gauge,product={product},version=2,serial={serial}");
+        machine.arguments.extend(["-smbios".into(), smbios]);
+        machine
+    };
+    let bound = Case::new("bound")
+        .boot("onfail = \"poweroff\"\n[boot.verify]\nplatform = [\"Acme.Gauge.G1\"]\nserial = [\"0042\"]")
+        .build()
+        .unwrap();
+    boots(&platform(bound.machine().unwrap(), "G1", "0042"), "wim");
+    recovers(&platform(bound.machine().unwrap(), "G2", "0042"), &["Acme.Gauge.G1", "Acme.Gauge.G2"]);
+    recovers(&platform(bound.machine().unwrap(), "G1", "0043"), &["0042", "0043"]);
+
+    let pinned = Case::new("pinned")
+        .boot(&format!("onfail = \"poweroff\"\n[boot.verify]\nsha256 = \"{}\"", "0".repeat(64)))
+        .build()
+        .unwrap();
+    recovers(&pinned.machine().unwrap(), &["SHA-256", &"0".repeat(64)]);
+}
