@@ -19,8 +19,9 @@ use super::wire::{self, Deadline, Wire};
 
 pub use super::interface::{GetMode_Reply as Mode, WaitBoot_Reply as Boot};
 
-/// How long a supervisor that is away may take to come back.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a supervisor that is away is waited for, unless told otherwise: init starts it again at once, and later
+/// with growing pauses.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a question that it can answer at once may take.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -46,7 +47,7 @@ impl Client {
     /// # Errors
     /// [`Error::Unreachable`].
     pub fn connect() -> Result<Client, Error> {
-        Client::connect_to(Path::new(link::paths::CONTROL), PATIENCE)
+        Client::connect_to(super::socket(), PATIENCE)
     }
 
     /// Connects to the socket at `path`, trying for `patience` at most. As long a supervisor may later be away between

@@ -25,7 +25,13 @@ pub mod interface {
     include!(concat!(env!("OUT_DIR"), "/org.mmos.Manager.rs"));
 }
 
-pub use client::{Boot, Client, Mode};
+pub use client::{Boot, Client, Mode, PATIENCE};
 pub use error::Error;
 pub use interface::{Ending, LogLine, StartType, State, Unit};
+pub use link::boot::now_us;
 pub use logs::Logs;
+
+/// Where the supervisor of this device listens.
+pub fn socket() -> &'static std::path::Path {
+    std::path::Path::new(link::paths::CONTROL)
+}

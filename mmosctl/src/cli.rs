@@ -1,0 +1,175 @@
+//! What may be asked, and the help that teaches it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::failure::Failure;
+use crate::screen::Screen;
+
+const EXAMPLES: &str = "\
+Examples:
+  mmosctl status                     all units, and whether any failed
+  mmosctl status memory-test         one unit, with its last output
+  mmosctl logs -f memory-test        its output as it comes
+  mmosctl restart memory-test        and wait until it is ready again
+  mmosctl wait-boot --timeout 60 && run-the-line
+  mmosctl status --json | jq -r '.units[] | select(.state == \"failed\").name'
+
+Exit status:
+  0  it is so, or it was done
+  1  it is not so, or it failed: the message says which unit, and why
+  2  wrong usage, or no answer from the supervisor
+
+A unit's name without a type means a service: \"hello\" is hello.service.";
+
+const STATUS_HELP: &str = "\
+States:
+  + active    up                          + done      did its work, not to be started again
+  ~ queued    waits for its turn          ~ starting  runs, is not ready yet
+  ~ stopping  told to stop                ~ backoff   waits to be started again
+  - inactive  not started, or stopped     ! failed    ended badly, or could not be started
+  ! refused   cannot be started at all, the reason is beside it
+
+Units from outside /etc/mmos that nobody started and that nothing starts are left out; --all shows them.";
+
+const LOGS_HELP: &str = "\
+Each line begins with its time: seconds since the kernel started, as in the kernel's log.";
+
+const WAIT_HELP: &str = "\
+Exit status:
+  0  every auto unit is up, or did its work
+  1  at least one failed: its name and reason are shown
+  2  no answer, or not in time";
+
+const IS_MMOS_HELP: &str = "\
+Exit status:
+  0  yes
+  1  no
+  2  it cannot be told: the message says why
+
+Neither an environment variable nor a file of an ordinary user changes the answer.";
+
+/// Shows and controls what runs on this manufacturing device.
+#[derive(Debug, Parser)]
+#[command(name = "mmosctl", version, after_help = EXAMPLES, subcommand_required = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// The supervisor's control socket
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/mmos/control", hide_default_value = true)]
+    pub socket: PathBuf,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show all units, or one of them with its last output
+    #[command(after_help = STATUS_HELP)]
+    Status {
+        /// The unit to show
+        unit: Option<String>,
+        /// Also show what is neither started nor ours
+        #[arg(short, long, conflicts_with_all = ["unit", "json"])]
+        all: bool,
+        /// Print JSON, with the names of the control interface
+        #[arg(long)]
+        json: bool,
+    },
+    /// Start units and what they require; wait until they are ready
+    Start {
+        #[arg(required = true, value_name = "UNIT")]
+        units: Vec<String>,
+    },
+    /// Stop units and what requires them; wait until their last process is gone
+    Stop {
+        #[arg(required = true, value_name = "UNIT")]
+        units: Vec<String>,
+    },
+    /// Stop units if they run, then start them
+    Restart {
+        #[arg(required = true, value_name = "UNIT")]
+        units: Vec<String>,
+    },
+    /// Show a unit's output
+    #[command(after_help = LOGS_HELP)]
+    Logs {
+        unit: String,
+        /// Go on with what comes, until ctrl-c
+        #[arg(short, long)]
+        follow: bool,
+        /// The last LINES lines only; 0 is all that is kept
+        #[arg(short = 'n', long, value_name = "LINES", default_value_t = 0, hide_default_value = true)]
+        lines: u32,
+        /// Print one JSON object a line, with the names of the control interface
+        #[arg(long)]
+        json: bool,
+    },
+    /// Wait until every unit that starts by itself is up, is done, or failed
+    #[command(after_help = WAIT_HELP)]
+    WaitBoot {
+        /// Give up after so many seconds
+        #[arg(short, long, value_name = "SECONDS")]
+        timeout: Option<u32>,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell by the exit status whether this is the manufacturing OS
+    #[command(after_help = IS_MMOS_HELP)]
+    IsMmos,
+    /// Stop all services and switch the power off
+    Poweroff,
+    /// Stop all services and start the machine again
+    Reboot,
+    /// Stop all services and the processors, and leave the power on
+    Halt,
+    /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  mmosctl completions bash > /usr/share/bash-completion/completions/mmosctl")]
+    Completions { shell: Shell },
+}
+
+/// Prints the completion script for `shell`.
+pub fn completions(shell: Shell, screen: &mut Screen<'_>) -> Result<ExitCode, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "mmosctl", &mut script);
+    screen.write(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_state_in_the_interface_file_is_given() {
+        use mmos::control::State;
+        for state in [
+            State::inactive,
+            State::queued,
+            State::starting,
+            State::active,
+            State::stopping,
+            State::backoff,
+            State::done,
+            State::failed,
+            State::refused,
+        ] {
+            let sign = crate::table::Look::of(&state);
+            let entry = format!("{} {}", sign.sign, sign.word);
+            assert!(STATUS_HELP.contains(&entry), "{entry}");
+        }
+    }
+
+    #[test]
+    fn the_default_socket_is_the_one_that_all_agree_on() {
+        let cli = Cli::parse_from(["mmosctl", "status"]);
+        assert_eq!(cli.socket, mmos::control::socket());
+    }
+}
