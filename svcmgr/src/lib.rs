@@ -1,1 +1,15 @@
-//! The supervisor: units, graph, state machine.
+//! The supervisor: what runs on the device, in which order, and what happens when it ends.
+//!
+//! ```text
+//!   unit files, profiles ─► unit ─► load ─► graph ─► machine (pure: events in, actions out)
+//!                                                      ▲ │
+//!                                               events │ ▼ actions
+//!                       supervisor ◄── host (processes, cgroups, files, sockets, clock)
+//!                            ▲
+//!                  control (Varlink), notify, channel to PID 1
+//! ```
+
+pub mod graph;
+pub mod load;
+pub mod profile;
+pub mod unit;

@@ -1,0 +1,509 @@
+//! From a unit file's entries to a [`Unit`], by the table of directives. Whatever is wrong becomes a note with file
+//! and line, or, where the unit could not do its work, the reason why it is refused. Nothing is dropped silently.
+
+use std::path::Path;
+
+use super::command::{Command, is_variable};
+use super::directive::{self, Key, Section, Support};
+use super::service::{Input, NotifyAccess, Output, Restart, Service, ServiceType};
+use super::specifier::{Machine, Specifiers};
+use super::syntax::{self, Entry};
+use super::time::Span;
+use super::{Kind, Note, Reference, StartLimit, StartType, Unit, is_valid_name, nearest, signal, split_type, words};
+
+/// Reads the unit `name` from `text`, the contents of the file at `path`.
+pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
+    let kind = match split_type(name) {
+        Some((_, "target")) => Kind::Target,
+        _ => Kind::Service,
+    };
+    let mut reader = Reader {
+        unit: Unit {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            kind,
+            description: String::new(),
+            requires: Vec::new(),
+            wants: Vec::new(),
+            after: Vec::new(),
+            before: Vec::new(),
+            limit: StartLimit::DEFAULT,
+            start: None,
+            service: Service::default(),
+            refused: None,
+            notes: Vec::new(),
+        },
+        machine,
+        timeout_start_given: false,
+        notify_access_given: false,
+        error_given: false,
+        type_line: 0,
+        restart_line: 0,
+    };
+    let (entries, errors) = syntax::parse(text);
+    for (line, error) in errors {
+        reader.note(line, error.to_string());
+    }
+    // First, since %u in any line speaks of it.
+    for entry in entries.iter().filter(|entry| entry.section == "Service" && entry.key == "User") {
+        reader.obey(Key::User, entry);
+    }
+    for entry in &entries {
+        reader.entry(entry);
+    }
+    reader.finish()
+}
+
+struct Reader<'a> {
+    unit: Unit,
+    machine: &'a Machine,
+    timeout_start_given: bool,
+    notify_access_given: bool,
+    error_given: bool,
+    type_line: u32,
+    restart_line: u32,
+}
+
+impl Reader<'_> {
+    fn note(&mut self, line: u32, text: String) {
+        self.unit.notes.push(Note { path: self.unit.path.clone(), line, text });
+    }
+
+    /// The unit cannot do its work. The first reason is the one that is shown; all are notes.
+    fn refuse(&mut self, line: u32, text: String) {
+        let note = Note { path: self.unit.path.clone(), line, text };
+        if self.unit.refused.is_none() {
+            self.unit.refused = Some(note.to_string());
+        } else {
+            self.unit.notes.push(note);
+        }
+    }
+
+    fn entry(&mut self, entry: &Entry) {
+        let Some(section) = Section::from_name(&entry.section) else {
+            // "If a section name is prefixed with X-, it is ignored by systemd": systemd.unit(5).
+            if !entry.section.starts_with("X-") && entry.section != "Target" {
+                self.unknown_section(entry);
+            }
+            return;
+        };
+        let Some(row) = directive::find(section, &entry.key) else {
+            if entry.key.starts_with("X-") {
+                return;
+            }
+            return self.unknown_directive(section, entry);
+        };
+        match row.support {
+            Support::Yes(key) => self.obey(key, entry),
+            Support::Implied(_) => {}
+            Support::Ignored(why) => {
+                if !means_nothing(&entry.value) {
+                    self.note(entry.line, format!("{}= is not supported yet and ignored: {why}", entry.key));
+                }
+            }
+            Support::Refused(why) => {
+                if !means_nothing(&entry.value) {
+                    self.refuse(entry.line, format!("{}= is not supported yet: {why}", entry.key));
+                }
+            }
+        }
+        // BindsTo= is a stronger Requires=: the part of it that we have is obeyed.
+        if (section, entry.key.as_str()) == (Section::Unit, "BindsTo") {
+            self.obey(Key::Requires, entry);
+        }
+    }
+
+    fn unknown_section(&mut self, entry: &Entry) {
+        let text = match nearest(&entry.section, ["Unit", "Service", "Install", "X-MMOS"]) {
+            Some(meant) => {
+                format!("{}= stands in the unknown section [{}]: did you mean [{meant}]?", entry.key, entry.section)
+            }
+            None => format!("{}= stands in the unknown section [{}], which is ignored", entry.key, entry.section),
+        };
+        self.note(entry.line, text);
+    }
+
+    fn unknown_directive(&mut self, section: Section, entry: &Entry) {
+        let elsewhere = [Section::Unit, Section::Service, Section::Install, Section::Mmos]
+            .into_iter()
+            .find(|other| *other != section && directive::find(*other, &entry.key).is_some());
+        let text = match (elsewhere, nearest(&entry.key, directive::names(section))) {
+            (Some(other), _) => format!(
+                "{}= belongs into the section [{}], not [{}], and is ignored here",
+                entry.key,
+                other.name(),
+                section.name()
+            ),
+            (None, Some(meant)) => format!("unknown directive {}=: did you mean {meant}=?", entry.key),
+            (None, None) => format!("unknown directive {}= in section [{}], ignored", entry.key, section.name()),
+        };
+        self.note(entry.line, text);
+    }
+
+    fn obey(&mut self, key: Key, entry: &Entry) {
+        let value = entry.value.as_str();
+        match key {
+            Key::Description => self.unit.description = self.resolved(entry).unwrap_or_else(|| value.to_owned()),
+            Key::Requires => self.references(entry, |unit| &mut unit.requires),
+            Key::Wants => self.references(entry, |unit| &mut unit.wants),
+            Key::After => self.references(entry, |unit| &mut unit.after),
+            Key::Before => self.references(entry, |unit| &mut unit.before),
+            Key::StartLimitInterval => {
+                if let Some(span) = self.span(entry) {
+                    self.unit.limit.interval = span;
+                }
+            }
+            Key::StartLimitBurst => match value.parse() {
+                Ok(burst) => self.unit.limit.burst = burst,
+                Err(_) => self.note(entry.line, format!("StartLimitBurst={value} is not a number, ignored")),
+            },
+            Key::Type => self.service_type(entry),
+            Key::ExecStartPre => self.commands(entry, |service| &mut service.start_pre),
+            Key::ExecStart => self.commands(entry, |service| &mut service.start),
+            Key::ExecStartPost => self.commands(entry, |service| &mut service.start_post),
+            Key::ExecStop => self.commands(entry, |service| &mut service.stop),
+            Key::ExecStopPost => self.commands(entry, |service| &mut service.stop_post),
+            Key::ExecReload => self.commands(entry, |service| &mut service.reload),
+            Key::Restart => self.restart(entry),
+            Key::RestartSec => {
+                if let Some(span) = self.span(entry) {
+                    self.unit.service.restart_sec = span;
+                }
+            }
+            Key::RestartSteps => match value.parse() {
+                Ok(steps) => self.unit.service.restart_steps = steps,
+                Err(_) => self.note(entry.line, format!("RestartSteps={value} is not a number, ignored")),
+            },
+            Key::RestartMaxDelaySec => {
+                if let Some(span) = self.span(entry) {
+                    self.unit.service.restart_max_delay = span;
+                }
+            }
+            Key::TimeoutStartSec => self.timeouts(entry, true, false),
+            Key::TimeoutStopSec => self.timeouts(entry, false, true),
+            Key::TimeoutSec => self.timeouts(entry, true, true),
+            Key::RemainAfterExit => {
+                if let Some(yes) = self.boolean(entry) {
+                    self.unit.service.remain_after_exit = yes;
+                }
+            }
+            Key::SuccessExitStatus => self.success(entry),
+            Key::NotifyAccess => {
+                let access = match value {
+                    "none" => NotifyAccess::None,
+                    "main" => NotifyAccess::Main,
+                    "exec" => NotifyAccess::Exec,
+                    "all" => NotifyAccess::All,
+                    _ => return self.unknown_value(entry, &["none", "main", "exec", "all"]),
+                };
+                self.unit.service.notify_access = access;
+                self.notify_access_given = true;
+            }
+            Key::KillSignal => match signal::number(value) {
+                Some(number) => self.unit.service.kill_signal = number,
+                None => self.note(entry.line, format!("KillSignal={value} is not a signal, SIGTERM is used")),
+            },
+            Key::Environment => self.environment(entry),
+            Key::EnvironmentFile => self.environment_file(entry),
+            Key::User => {
+                let user = (!value.is_empty()).then(|| value.to_owned());
+                self.unit.service.user = user;
+            }
+            Key::Group => self.unit.service.group = (!value.is_empty()).then(|| value.to_owned()),
+            Key::WorkingDirectory => {
+                let Some(value) = self.resolved(entry) else { return };
+                let (path, optional) = optional(&value);
+                if path.is_empty() {
+                    self.unit.service.working_directory = None;
+                } else if path.starts_with('/') || path == "~" {
+                    self.unit.service.working_directory = Some((path.to_owned(), optional));
+                } else {
+                    self.refuse(entry.line, format!("WorkingDirectory={path} is not an absolute path"));
+                }
+            }
+            Key::StandardInput => self.input(entry),
+            Key::StandardOutput | Key::StandardError => self.output(key, entry),
+            Key::TtyPath => self.unit.service.tty = value.to_owned(),
+            Key::Start => match StartType::from_word(value) {
+                Some(start) => self.unit.start = Some(start),
+                None => self.unknown_value(entry, &["auto", "demand", "disabled"]),
+            },
+        }
+    }
+
+    fn finish(mut self) -> Unit {
+        if self.unit.kind == Kind::Target {
+            return self.unit;
+        }
+        let type_line = self.type_line;
+        let restart_line = self.restart_line;
+        let service = &self.unit.service;
+        let oneshot = service.kind == ServiceType::Oneshot;
+        if service.start.is_empty() && self.unit.refused.is_none() {
+            let text = match oneshot {
+                // systemd.service(5): a oneshot may do with ExecStop= alone.
+                true if !service.stop.is_empty() => "",
+                _ => "there is no ExecStart= in section [Service]",
+            };
+            if !text.is_empty() {
+                // A misspelt one is the usual cause, and then its line is the one to show.
+                let meant = self.unit.notes.iter().find(|note| note.text.contains("did you mean ExecStart=?")).cloned();
+                match meant {
+                    Some(note) => self.refuse(note.line, format!("{text}; {}", note.text)),
+                    None => self.refuse(0, text.to_owned()),
+                }
+            }
+        }
+        let service = &self.unit.service;
+        if !oneshot && service.start.len() > 1 {
+            let line = service.start.get(1).map_or(type_line, |command| command.line);
+            self.refuse(line, "there is more than one ExecStart=, which only Type=oneshot may have".to_owned());
+        }
+        if oneshot && matches!(self.unit.service.restart, Restart::Always | Restart::OnSuccess) {
+            self.refuse(restart_line, "a Type=oneshot cannot be started again after success".to_owned());
+        }
+        let service = &mut self.unit.service;
+        if oneshot && !self.timeout_start_given {
+            service.timeout_start = Span::INFINITY;
+        }
+        if service.kind == ServiceType::Notify
+            && (!self.notify_access_given || service.notify_access == NotifyAccess::None)
+        {
+            service.notify_access = NotifyAccess::Main;
+        }
+        if !self.error_given {
+            // systemd.exec(5): StandardError= defaults to inherit, that is, to what StandardOutput= is.
+            service.error = service.output;
+        }
+        self.unit
+    }
+
+    fn references(&mut self, entry: &Entry, list: fn(&mut Unit) -> &mut Vec<Reference>) {
+        // systemd.unit(5): dependencies cannot be reset by an empty assignment.
+        let Some(value) = self.resolved(entry) else { return };
+        for name in value.split_whitespace() {
+            if !is_valid_name(name) {
+                self.note(entry.line, format!("{}={name} is not the name of a unit, ignored", entry.key));
+            } else if name != self.unit.name {
+                list(&mut self.unit).push(Reference { name: name.to_owned(), line: entry.line });
+            }
+        }
+    }
+
+    fn service_type(&mut self, entry: &Entry) {
+        self.type_line = entry.line;
+        self.unit.service.kind = match entry.value.as_str() {
+            // idle(5) is simple with a short delay for the console's sake.
+            "" | "simple" | "exec" | "idle" => ServiceType::Exec,
+            "oneshot" => ServiceType::Oneshot,
+            // notify-reload differs in reloading alone.
+            "notify" | "notify-reload" => ServiceType::Notify,
+            known @ ("forking" | "dbus") => {
+                let text = format!("Type={known} is not supported yet; simple, exec, oneshot and notify are");
+                return self.refuse(entry.line, text);
+            }
+            other => {
+                let known = ["simple", "exec", "oneshot", "notify"];
+                let hint = match nearest(other, known) {
+                    Some(meant) => format!("did you mean {meant}?"),
+                    None => "simple, exec, oneshot and notify are the types".to_owned(),
+                };
+                return self.refuse(entry.line, format!("unknown Type={other}: {hint}"));
+            }
+        };
+    }
+
+    fn restart(&mut self, entry: &Entry) {
+        self.restart_line = entry.line;
+        self.unit.service.restart = match entry.value.as_str() {
+            "no" | "" => Restart::No,
+            "on-success" => Restart::OnSuccess,
+            "on-failure" => Restart::OnFailure,
+            "on-abnormal" => Restart::OnAbnormal,
+            "on-watchdog" => Restart::OnWatchdog,
+            "on-abort" => Restart::OnAbort,
+            "always" => Restart::Always,
+            _ => {
+                let known = ["no", "on-success", "on-failure", "on-abnormal", "on-watchdog", "on-abort", "always"];
+                return self.unknown_value(entry, &known);
+            }
+        };
+    }
+
+    fn unknown_value(&mut self, entry: &Entry, known: &[&str]) {
+        let hint = match nearest(&entry.value, known.iter().copied()) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => format!("one of {} is due", known.join(", ")),
+        };
+        self.note(entry.line, format!("{}={} is ignored: {hint}", entry.key, entry.value));
+    }
+
+    fn commands(&mut self, entry: &Entry, list: fn(&mut Service) -> &mut Vec<Command>) {
+        if entry.value.is_empty() {
+            return list(&mut self.unit.service).clear();
+        }
+        let specifiers =
+            Specifiers { unit: &self.unit.name, user: self.unit.service.user.as_deref(), machine: self.machine };
+        match Command::parse_all(&entry.value, entry.line, &specifiers) {
+            Ok(commands) => list(&mut self.unit.service).extend(commands),
+            // A service that skips one of its commands is another service.
+            Err(error) => self.refuse(entry.line, format!("{}={}: {error}", entry.key, entry.value)),
+        }
+    }
+
+    fn resolved(&mut self, entry: &Entry) -> Option<String> {
+        let specifiers =
+            Specifiers { unit: &self.unit.name, user: self.unit.service.user.as_deref(), machine: self.machine };
+        match specifiers.resolve(&entry.value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.note(entry.line, format!("{}={} is ignored: {error}", entry.key, entry.value));
+                None
+            }
+        }
+    }
+
+    fn span(&mut self, entry: &Entry) -> Option<Span> {
+        match Span::parse(&entry.value) {
+            Ok(span) => Some(span),
+            Err(error) => {
+                self.note(entry.line, format!("{}= is ignored: {error}", entry.key));
+                None
+            }
+        }
+    }
+
+    fn timeouts(&mut self, entry: &Entry, start: bool, stop: bool) {
+        let Some(span) = self.span(entry) else { return };
+        // systemd.service(5): "pass infinity to disable", and 0 for compatibility.
+        let span = if span == Span::ZERO { Span::INFINITY } else { span };
+        if start {
+            self.unit.service.timeout_start = span;
+            self.timeout_start_given = true;
+        }
+        if stop {
+            self.unit.service.timeout_stop = span;
+        }
+    }
+
+    fn boolean(&mut self, entry: &Entry) -> Option<bool> {
+        let value = parse_boolean(&entry.value);
+        if value.is_none() {
+            self.note(entry.line, format!("{}={} is ignored: yes or no is due", entry.key, entry.value));
+        }
+        value
+    }
+
+    fn success(&mut self, entry: &Entry) {
+        if entry.value.is_empty() {
+            self.unit.service.success = super::SuccessStatus::default();
+        }
+        for word in entry.value.split_whitespace() {
+            match (word.parse::<u8>(), signal::number(word)) {
+                (Ok(code), _) => self.unit.service.success.codes.push(i32::from(code)),
+                (Err(_), Some(number)) => self.unit.service.success.signals.push(number),
+                (Err(_), None) => {
+                    self.note(entry.line, format!("SuccessExitStatus={word} is neither an exit code nor a signal"));
+                }
+            }
+        }
+    }
+
+    fn environment(&mut self, entry: &Entry) {
+        if entry.value.is_empty() {
+            return self.unit.service.environment.clear();
+        }
+        let Some(value) = self.resolved(entry) else { return };
+        match words::split(&value) {
+            Ok(words) => {
+                for word in words {
+                    match word.text.split_once('=') {
+                        Some((name, value)) if is_variable(name) => {
+                            self.unit.service.environment.push((name.to_owned(), value.to_owned()));
+                        }
+                        _ => self.note(entry.line, format!("Environment={} is not NAME=value, ignored", word.text)),
+                    }
+                }
+            }
+            Err(error) => self.note(entry.line, format!("Environment={value} is ignored: {error}")),
+        }
+    }
+
+    fn environment_file(&mut self, entry: &Entry) {
+        if entry.value.is_empty() {
+            return self.unit.service.environment_files.clear();
+        }
+        let Some(value) = self.resolved(entry) else { return };
+        let (path, optional) = optional(&value);
+        if path.starts_with('/') {
+            self.unit.service.environment_files.push((path.to_owned(), optional));
+        } else {
+            self.refuse(entry.line, format!("EnvironmentFile={path} is not an absolute path"));
+        }
+    }
+
+    fn input(&mut self, entry: &Entry) {
+        self.unit.service.input = match entry.value.as_str() {
+            "" | "null" => Input::Null,
+            "tty" | "tty-force" | "tty-fail" => Input::Tty,
+            other => {
+                let text = format!("StandardInput={other} is not supported yet; null and tty are");
+                return self.refuse(entry.line, text);
+            }
+        };
+    }
+
+    fn output(&mut self, key: Key, entry: &Entry) {
+        let service = &self.unit.service;
+        let inherited = match (key, service.input) {
+            (Key::StandardError, _) => service.output,
+            (_, Input::Tty) => Output::Tty,
+            // systemd.exec(5): inherit of a null input is the journal.
+            (_, Input::Null) => Output::Log,
+        };
+        let output = match entry.value.as_str() {
+            "" | "journal" | "syslog" => Output::Log,
+            "inherit" => inherited,
+            "null" => Output::Null,
+            "tty" => Output::Tty,
+            "kmsg" => Output::Kmsg,
+            "journal+console" | "kmsg+console" | "syslog+console" => Output::LogAndConsole,
+            other => {
+                self.note(entry.line, format!("{}={other} is not supported yet: output goes to the log", entry.key));
+                Output::Log
+            }
+        };
+        if key == Key::StandardError {
+            self.error_given = true;
+            self.unit.service.error = output;
+        } else {
+            self.unit.service.output = output;
+        }
+    }
+}
+
+/// `-path` may be missing.
+fn optional(value: &str) -> (&str, bool) {
+    match value.strip_prefix('-') {
+        Some(path) => (path, true),
+        None => (value, false),
+    }
+}
+
+/// Whether a value asks for nothing, so that not supporting the directive changes nothing.
+fn means_nothing(value: &str) -> bool {
+    value.is_empty() || parse_boolean(value) == Some(false)
+}
+
+/// systemd.syntax(7): "1, yes, true and on", "0, no, false and off".
+fn parse_boolean(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "yes" | "true" | "on" | "y" | "t" => Some(true),
+        "0" | "no" | "false" | "off" | "n" | "f" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

@@ -1,0 +1,135 @@
+//! What the parser makes of whole unit files, good and bad.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn unit(text: &str) -> Unit {
+    parse("x.service", Path::new("/etc/mmos/units/x.service"), text, &Machine::default())
+}
+
+fn notes(unit: &Unit) -> Vec<String> {
+    unit.notes.iter().map(Note::to_string).collect()
+}
+
+#[test]
+fn a_whole_unit_is_read() {
+    let unit = unit(
+        "[Unit]\nDescription=Test of %p\nRequires=a.service b.service\nAfter=a.service\nAfter=b.service\n\
+         StartLimitIntervalSec=1min\nStartLimitBurst=3\n\
+         [Service]\nType=notify\nExecStartPre=-/bin/true\nExecStart=/bin/sh -c 'exec sleep 1' \\\n  more\n\
+         Restart=on-failure\nRestartSec=250ms\nTimeoutSec=7\nEnvironment=A=1 \"B=2 3\"\nUser=worker\n\
+         WorkingDirectory=-/srv/%u\nSuccessExitStatus=4 SIGUSR1\nKillSignal=SIGINT\n\
+         [Install]\nWantedBy=multi-user.target\n[X-MMOS]\nStart=auto\n",
+    );
+    assert_eq!(unit.refused, None);
+    assert_eq!(notes(&unit), Vec::<String>::new());
+    assert_eq!(unit.description, "Test of x");
+    assert_eq!(
+        unit.requires.iter().map(|r| (r.name.as_str(), r.line)).collect::<Vec<_>>(),
+        [("a.service", 3), ("b.service", 3)]
+    );
+    assert_eq!(unit.after.iter().map(|r| r.line).collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(unit.limit, StartLimit { interval: Span::seconds(60), burst: 3 });
+    let service = &unit.service;
+    assert_eq!(service.kind, ServiceType::Notify);
+    assert!(service.start_pre[0].ignore_failure);
+    assert_eq!(service.start[0].arguments, ["/bin/sh", "-c", "exec sleep 1", "more"]);
+    assert_eq!((service.restart, service.restart_sec), (Restart::OnFailure, Span::millis(250)));
+    assert_eq!((service.timeout_start, service.timeout_stop), (Span::seconds(7), Span::seconds(7)));
+    assert_eq!(service.environment, [("A".into(), "1".into()), ("B".into(), "2 3".into())]);
+    assert_eq!(service.working_directory, Some(("/srv/worker".into(), true)));
+    assert_eq!(service.success.codes, [4]);
+    assert_eq!(service.success.signals, [libc::SIGUSR1]);
+    assert_eq!(service.kill_signal, libc::SIGINT);
+    assert_eq!(service.notify_access, NotifyAccess::Main);
+    assert_eq!(unit.start, Some(StartType::Auto));
+}
+
+#[test]
+fn a_misspelt_exec_start_is_named_with_its_line() {
+    let unit = unit("[Service]\nExecStrat=/bin/true\n");
+    let reason = unit.refused.unwrap();
+    assert!(reason.starts_with("/etc/mmos/units/x.service:2: there is no ExecStart="), "{reason}");
+    assert!(reason.contains("did you mean ExecStart=?"), "{reason}");
+}
+
+#[test]
+fn what_is_not_obeyed_is_said_with_file_and_line() {
+    let unit = unit(
+        "[Unit]\nExecStart=/no\nConflicts=b.service\n[Service]\nExecStart=/bin/true\nPrivateTmp=yes\n\
+         PrivateDevices=no\nRestrat=always\nWobble=1\n[Sevice]\nA=1\n[X-Vendor]\nA=1\nnonsense\n",
+    );
+    let all = notes(&unit).join("\n");
+    for part in [
+        "x.service:14: \"nonsense\" is not of the form Key=value",
+        "x.service:2: ExecStart= belongs into the section [Service]",
+        "x.service:3: Conflicts= is not supported yet and ignored",
+        "x.service:6: PrivateTmp= is not supported yet and ignored: the service runs without this protection",
+        "x.service:8: unknown directive Restrat=: did you mean Restart=?",
+        "x.service:9: unknown directive Wobble= in section [Service]",
+        "x.service:11: A= stands in the unknown section [Sevice]: did you mean [Service]?",
+    ] {
+        assert!(all.contains(part), "{part} not in:\n{all}");
+    }
+    assert_eq!(unit.notes.len(), 7, "{all}");
+    assert_eq!(unit.refused, None);
+}
+
+#[test]
+fn a_unit_that_could_not_do_its_work_is_refused() {
+    for (text, reason) in [
+        ("[Service]\nType=forking\nExecStart=/x\n", "x.service:2: Type=forking is not supported yet"),
+        ("[Service]\nType=notfy\nExecStart=/x\n", "x.service:2: unknown Type=notfy: did you mean notify?"),
+        ("[Service]\nExecStart=/x 'y\n", "x.service:2: ExecStart=/x 'y: a ' quote is never closed"),
+        ("[Service]\nExecStart=/x\nExecStart=/y\n", "x.service:3: there is more than one ExecStart="),
+        ("[Service]\nType=oneshot\nExecStart=/x\nRestart=always\n", "x.service:4: a Type=oneshot cannot"),
+        ("[Service]\nRootDirectory=/x\nExecStart=/x\n", "x.service:2: RootDirectory= is not supported yet"),
+        ("[Service]\nDynamicUser=yes\nExecStart=/x\n", "x.service:2: DynamicUser= is not supported yet"),
+        ("[Service]\nWorkingDirectory=x\nExecStart=/x\n", "x.service:2: WorkingDirectory=x is not an absolute path"),
+        ("[Unit]\nDescription=x\n", "x.service: there is no ExecStart= in section [Service]"),
+        ("", "x.service: there is no ExecStart="),
+    ] {
+        let refused = unit(text).refused.unwrap_or_default();
+        assert!(refused.contains(reason), "{refused:?} does not say {reason:?}");
+    }
+    assert_eq!(unit("[Service]\nDynamicUser=no\nExecStart=/x\n").refused, None);
+}
+
+#[test]
+fn lists_append_and_an_empty_assignment_resets_them() {
+    let unit = unit(
+        "[Service]\nType=oneshot\nExecStart=/a\nExecStart=\nExecStart=/b\nExecStart=/c\n\
+         Environment=A=1\nEnvironment=\nEnvironment=B=2\nEnvironmentFile=/x\nEnvironmentFile=\n",
+    );
+    assert_eq!(unit.service.start.iter().map(|c| c.program.as_str()).collect::<Vec<_>>(), ["/b", "/c"]);
+    assert_eq!(unit.service.environment, [("B".into(), "2".into())]);
+    assert!(unit.service.environment_files.is_empty());
+    assert_eq!(unit.service.timeout_start, Span::INFINITY);
+}
+
+#[test]
+fn output_follows_the_rules_of_systemd_exec() {
+    let streams = |lines: &str| {
+        let unit = unit(&format!("[Service]\nExecStart=/x\n{lines}"));
+        (unit.service.input, unit.service.output, unit.service.error)
+    };
+    assert_eq!(streams(""), (Input::Null, Output::Log, Output::Log));
+    assert_eq!(streams("StandardOutput=null\n"), (Input::Null, Output::Null, Output::Null));
+    assert_eq!(streams("StandardOutput=null\nStandardError=journal\n"), (Input::Null, Output::Null, Output::Log));
+    assert_eq!(streams("StandardInput=tty\nStandardOutput=inherit\n"), (Input::Tty, Output::Tty, Output::Tty));
+}
+
+#[test]
+fn a_target_needs_no_command() {
+    let unit = parse("x.target", Path::new("/x.target"), "[Unit]\nWants=a.service\n", &Machine::default());
+    assert_eq!((unit.kind, unit.refused), (Kind::Target, None));
+}
+
+proptest! {
+    #[test]
+    fn any_text_becomes_a_unit(text in "(\\[(Unit|Service|X-MMOS)\\]\n|(ExecStart|Type|After|Environment|RestartSec|User|KillSignal)=[ -~é]{0,30}\n|[ -~]{0,20}\n){0,12}") {
+        let unit = unit(&text);
+        prop_assert!(!unit.service.start.is_empty() || unit.refused.is_some() || unit.service.kind == ServiceType::Oneshot);
+    }
+}
