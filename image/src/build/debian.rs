@@ -25,9 +25,7 @@ pub fn package(name: &str, refresh: bool) -> anyhow::Result<PathBuf> {
     let fetching = host::unfinished(&folder.join(name));
     std::fs::create_dir_all(&fetching)?;
     let fetched = host::run(
-        Command::new("apt-get")
-            .args(["-o", "APT::Sandbox::User=root", "-qq", "download", name])
-            .current_dir(&fetching),
+        Command::new("apt-get").args(["-o", "APT::Sandbox::User=root", "-qq", "download", name]).current_dir(&fetching),
     )
     .with_context(|| format!("cannot fetch the package {name} (has `apt-get update` been run?)"));
     let moved = fetched.and_then(|_| {
@@ -44,9 +42,8 @@ pub fn package(name: &str, refresh: bool) -> anyhow::Result<PathBuf> {
 /// The newest package whose name matches the extended regular expression `pattern`: one in the cache, unless there
 /// is none or `refresh` is set; then what the registry offers.
 pub fn newest(pattern: &str, is_match: impl Fn(&str) -> bool, refresh: bool) -> anyhow::Result<String> {
-    let version_order = |names: Vec<String>| -> Option<String> {
-        names.into_iter().max_by_key(|name| version_key(name))
-    };
+    let version_order =
+        |names: Vec<String>| -> Option<String> { names.into_iter().max_by_key(|name| version_key(name)) };
     let cached = manifest::entries(&host::cache("debs")?)?
         .into_iter()
         .filter_map(|(file, _)| Some(file.split_once('_')?.0.to_owned()))
@@ -114,8 +111,8 @@ impl Root {
 
     /// Notes every package with its hash.
     pub fn note(&self, inputs: &mut Inputs) -> anyhow::Result<()> {
-        let sums = std::fs::read_to_string(&self.sums)
-            .with_context(|| format!("cannot read {}", self.sums.display()))?;
+        let sums =
+            std::fs::read_to_string(&self.sums).with_context(|| format!("cannot read {}", self.sums.display()))?;
         for line in sums.lines() {
             let Some((sum, file)) = line.split_once("  ") else {
                 bail!("{}: not a list of hashes: {line:?}; delete it and build again", self.sums.display());

@@ -178,8 +178,7 @@ impl Package {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let package: Package =
-            toml::from_str(&text).with_context(|| format!("{} is not a package", path.display()))?;
+        let package: Package = toml::from_str(&text).with_context(|| format!("{} is not a package", path.display()))?;
         if let Some(target) = package.files.keys().find(|target| !target.is_absolute()) {
             bail!("{}: {} must begin with a slash: it is a path in the root", path.display(), target.display());
         }

@@ -11,10 +11,8 @@ use anyhow::{Context, bail};
 /// A program that is not there is named with the Debian package that has it; one that fails, with what it said.
 pub fn run(command: &mut Command) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {name}: {}", where_from(&name)))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}: {}", where_from(&name)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said: Vec<&str> = said.lines().rev().take(5).collect();

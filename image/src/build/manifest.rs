@@ -75,8 +75,7 @@ impl Inputs {
 impl Manifest {
     /// The manifest of an earlier build in `folder`; an empty one where there is none, or none that can be read.
     pub fn read(folder: &Path) -> Manifest {
-        let read = || Some(serde_json::from_slice(&std::fs::read(folder.join(NAME)).ok()?).ok()?);
-        read().unwrap_or_default()
+        std::fs::read(folder.join(NAME)).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
     /// Whether `name` in `folder` is what these inputs gave before, made by this version and untouched since.

@@ -25,11 +25,6 @@ use kernel::Kernel;
 use manifest::{Inputs, Manifest};
 use root::Ingredients;
 
-/// File names in the output folder.
-const VMLINUZ: &str = "vmlinuz";
-const INITRAMFS: &str = "initramfs.cpio.zst";
-const ROOT: &str = "root.wim";
-
 #[derive(clap::Args)]
 pub struct Args {
     /// The image definition, a TOML file
@@ -60,6 +55,22 @@ pub struct JoinArgs {
     out: PathBuf,
 }
 
+/// One image that is being built.
+struct Build<'a> {
+    definition: &'a Definition,
+    kernel: Kernel,
+    ingredients: Ingredients<'a>,
+    out: PathBuf,
+}
+
+/// The outputs, in the order in which they are made.
+#[derive(Clone, Copy)]
+enum Part {
+    Kernel,
+    Initramfs,
+    Root,
+}
+
 /// Builds the image that `args` name.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let definition = Definition::read(&args.definition)?;
@@ -70,34 +81,121 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
     let kernel = Kernel::get(&definition, args.refresh)?;
     let ingredients = Ingredients::gather(&definition, &args.rootfs, &args.bin_dir, args.refresh)?;
-    let mut manifest = Manifest::read(&out);
+    let build = Build { definition: &definition, kernel, ingredients, out };
+    let mut manifest = Manifest::read(&build.out);
     let mut next = Manifest {
         name: definition.name.clone(),
         version: definition.version.clone(),
         builder: manifest::builder(),
-        outputs: Default::default(),
+        ..Manifest::default()
     };
-    let mut steps: [(&str, Inputs, &dyn Fn() -> anyhow::Result<()>); 3] = [
-        (VMLINUZ, kernel_inputs(&kernel)?, &|| copy_kernel(&kernel, &out)),
-        (INITRAMFS, initramfs_inputs(&definition, &kernel, &ingredients)?, &|| {
-            make_initramfs(&definition, &kernel, &ingredients, &out)
-        }),
-        (ROOT, ingredients.inputs()?, &|| make_root(&definition, &ingredients, &out)),
-    ];
-    for (name, inputs, make) in &mut steps {
-        inputs.note("binary", "mmos-image", &manifest::sha256(Path::new("/proc/self/exe"))?);
-        if manifest.is_current(&out, name, inputs) {
-            next.outputs.extend(manifest.outputs.remove_entry(*name));
+    let ourselves = manifest::sha256(Path::new("/proc/self/exe"))?;
+    for part in [Part::Kernel, Part::Initramfs, Part::Root] {
+        let name = part.file();
+        let mut inputs = build.inputs(part)?;
+        inputs.note("binary", "mmos-image", &ourselves);
+        if manifest.is_current(&build.out, name, &inputs) {
+            next.outputs.extend(manifest.outputs.remove_entry(name));
             println!("{name}: up to date ({} inputs)", inputs.len());
             continue;
         }
         let begun = std::time::Instant::now();
-        make()?;
-        next.record(&out, name, std::mem::take(inputs))?;
-        let bytes = next.outputs.get(*name).map_or(0, |output| output.bytes);
+        build.make(part)?;
+        next.record(&build.out, name, inputs)?;
+        let bytes = next.outputs.get(name).map_or(0, |output| output.bytes);
         println!("{name}: {} in {:.1} s", indicatif::BinaryBytes(bytes), begun.elapsed().as_secs_f64());
     }
-    next.write(&out)
+    next.write(&build.out)
+}
+
+impl Part {
+    fn file(self) -> &'static str {
+        match self {
+            Part::Kernel => "vmlinuz",
+            Part::Initramfs => "initramfs.cpio.zst",
+            Part::Root => "root.wim",
+        }
+    }
+}
+
+impl Build<'_> {
+    fn inputs(&self, part: Part) -> anyhow::Result<Inputs> {
+        let mut inputs = Inputs::default();
+        match part {
+            Part::Kernel => self.kernel.note(&mut inputs)?,
+            Part::Initramfs => {
+                self.kernel.note(&mut inputs)?;
+                inputs.setting("modules.include", &self.definition.modules.include.join(" "));
+                inputs.setting("boot.toml", &self.boot_config()?);
+                inputs.add("binary", "init", &self.ingredients.bin.join("init"))?;
+                if self.allows_shell() {
+                    inputs.add("package", "busybox", &self.ingredients.busybox)?;
+                }
+            }
+            Part::Root => return self.ingredients.inputs(),
+        }
+        Ok(inputs)
+    }
+
+    fn make(&self, part: Part) -> anyhow::Result<()> {
+        let path = self.out.join(part.file());
+        match part {
+            Part::Kernel => {
+                let image = &self.kernel.image;
+                std::fs::copy(image, path).with_context(|| format!("cannot copy the kernel {}", image.display()))?;
+                Ok(())
+            }
+            Part::Initramfs => self.make_initramfs(&path),
+            Part::Root => self.make_root(&path),
+        }
+    }
+
+    fn make_initramfs(&self, path: &Path) -> anyhow::Result<()> {
+        let work = tempfile::tempdir()?;
+        let modules = self.kernel.modules(&self.definition.modules, work.path())?;
+        let unpack = || self.ingredients.unpack_busybox(&work.path().join("busybox"));
+        let busybox = self.allows_shell().then(unpack).transpose()?;
+        let contents = initramfs::Contents {
+            init: &self.ingredients.bin.join("init"),
+            busybox: busybox.as_deref(),
+            boot_config: &self.boot_config()?,
+            modules: &modules,
+        };
+        initramfs::write(path, &contents)
+    }
+
+    fn make_root(&self, path: &Path) -> anyhow::Result<()> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("files of the root belong to root: run this as root, or with sudo");
+        }
+        let staging = tempfile::Builder::new().prefix(".root-").tempdir_in(&self.out)?;
+        self.ingredients.assemble(staging.path())?;
+        let part = host::unfinished(path);
+        let compression = match self.definition.compression {
+            Compression::None => wim::capture::Compression::None,
+            Compression::Xpress => wim::capture::Compression::Xpress,
+            Compression::Lzx => wim::capture::Compression::Lzx,
+            Compression::Lzms => wim::capture::Compression::Lzms,
+        };
+        let options = wim::capture::CaptureOptions { compression, solid: self.definition.solid, ..Default::default() };
+        wim::capture::capture(staging.path(), &part, &options)?;
+        std::fs::rename(&part, path)?;
+        Ok(())
+    }
+
+    /// `boot.toml` as `init` reads it.
+    fn boot_config(&self) -> anyhow::Result<String> {
+        let mut config = self.definition.boot.clone();
+        let mut modules = toml::Table::new();
+        modules.insert("load".into(), self.definition.modules.load.clone().into());
+        config.insert("modules".into(), modules.into());
+        Ok(toml::to_string(&config)?)
+    }
+
+    /// Whether recovery may open a shell, which then has to be in the initramfs.
+    fn allows_shell(&self) -> bool {
+        self.definition.boot.get("allow_shell").and_then(toml::Value::as_bool).unwrap_or(false)
+    }
 }
 
 /// Joins an initramfs with files into one archive for a boot loader.
@@ -110,78 +208,4 @@ pub fn join(args: &JoinArgs) -> anyhow::Result<()> {
         }
     }
     initramfs::join(&args.initramfs, &files, &args.out)
-}
-
-fn kernel_inputs(kernel: &Kernel) -> anyhow::Result<Inputs> {
-    let mut inputs = Inputs::default();
-    kernel.note(&mut inputs)?;
-    Ok(inputs)
-}
-
-fn copy_kernel(kernel: &Kernel, out: &Path) -> anyhow::Result<()> {
-    std::fs::copy(&kernel.image, out.join(VMLINUZ))
-        .with_context(|| format!("cannot copy the kernel {}", kernel.image.display()))?;
-    Ok(())
-}
-
-fn initramfs_inputs(definition: &Definition, kernel: &Kernel, parts: &Ingredients<'_>) -> anyhow::Result<Inputs> {
-    let mut inputs = kernel_inputs(kernel)?;
-    inputs.setting("modules.include", &definition.modules.include.join(" "));
-    inputs.setting("boot.toml", &boot_config(definition)?);
-    inputs.add("binary", "init", &parts.bin.join("init"))?;
-    if allows_shell(definition) {
-        inputs.add("package", "busybox", &parts.busybox)?;
-    }
-    Ok(inputs)
-}
-
-fn make_initramfs(
-    definition: &Definition,
-    kernel: &Kernel,
-    parts: &Ingredients<'_>,
-    out: &Path,
-) -> anyhow::Result<()> {
-    let work = tempfile::tempdir()?;
-    let modules = kernel.modules(&definition.modules, work.path())?;
-    let busybox = allows_shell(definition).then(|| parts.unpack_busybox(&work.path().join("busybox"))).transpose()?;
-    let contents = initramfs::Contents {
-        init: &parts.bin.join("init"),
-        busybox: busybox.as_deref(),
-        boot_config: &boot_config(definition)?,
-        modules: &modules,
-    };
-    initramfs::write(&out.join(INITRAMFS), &contents)
-}
-
-/// `boot.toml` as `init` reads it.
-fn boot_config(definition: &Definition) -> anyhow::Result<String> {
-    let mut config = definition.boot.clone();
-    let mut modules = toml::Table::new();
-    modules.insert("load".into(), definition.modules.load.clone().into());
-    config.insert("modules".into(), modules.into());
-    Ok(toml::to_string(&config)?)
-}
-
-fn allows_shell(definition: &Definition) -> bool {
-    definition.boot.get("allow_shell").and_then(toml::Value::as_bool).unwrap_or(false)
-}
-
-fn make_root(definition: &Definition, ingredients: &Ingredients<'_>, out: &Path) -> anyhow::Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("files of the root belong to root: run this as root, or with sudo");
-    }
-    let staging = tempfile::Builder::new().prefix(".root-").tempdir_in(out)?;
-    ingredients.assemble(staging.path())?;
-    let path = out.join(ROOT);
-    let part = host::unfinished(&path);
-    let compression = match definition.compression {
-        Compression::None => wim::capture::Compression::None,
-        Compression::Xpress => wim::capture::Compression::Xpress,
-        Compression::Lzx => wim::capture::Compression::Lzx,
-        Compression::Lzms => wim::capture::Compression::Lzms,
-    };
-    let options = wim::capture::CaptureOptions { compression, solid: definition.solid, ..Default::default() };
-    wim::capture::capture(staging.path(), &part, &options)?;
-    std::fs::rename(&part, &path)?;
-    Ok(())
 }

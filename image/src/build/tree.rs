@@ -19,7 +19,9 @@ const MAX_LINKS: usize = 40;
 /// first second of 2024.
 fn epoch() -> SystemTime {
     let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(given.unwrap_or(1_704_067_200))).unwrap_or(SystemTime::UNIX_EPOCH)
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_secs(given.unwrap_or(1_704_067_200)))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// A root that is being made in a folder.
