@@ -1,0 +1,141 @@
+//! Step 6: does the root fit into the memory that is there? Known before its first byte is unpacked, so that a device
+//! with too little RAM says so, instead of dying of it halfway.
+
+use std::path::Path;
+
+/// What a root takes in a tmpfs, and while it is unpacked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes of tmpfs.
+    pub bytes: u64,
+    /// Inodes of tmpfs.
+    pub inodes: u64,
+    /// Bytes beside it, while unpacking.
+    pub working: u64,
+}
+
+/// How large the tmpfs may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
+}
+
+/// Why it does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it needs {needed} MiB of RAM ({root} MiB unpacked, {beside} MiB beside it while unpacking and for the services), \
+     and {available} MiB are available"
+)]
+pub struct TooLarge {
+    needed: u64,
+    root: u64,
+    beside: u64,
+    available: u64,
+}
+
+impl TooLarge {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        let missing = self.needed.saturating_sub(self.available).max(1);
+        format!("Give the device at least {missing} MiB more RAM, or build a smaller image")
+    }
+}
+
+/// What an inode of a tmpfs takes beside its pages: `shmem_inode_cache` and `dentry` slabs, with their rounding.
+const INODE: u64 = 1024;
+/// What must be left for the supervisor and the services to start in; a service that needs more has to be counted by
+/// the maker of the image, and nothing here can know it.
+const SERVICES: u64 = 16 << 20;
+/// Where the amount of free memory is not known, the check cannot be made; the limit of the tmpfs still holds.
+const UNKNOWN: u64 = u64::MAX;
+
+/// Bytes of `MemAvailable` in `/proc/meminfo`. What the initramfs holds is not in it, though it is freed later: an
+/// image that lies there has to fit beside itself.
+pub fn available(meminfo: &Path) -> u64 {
+    std::fs::read_to_string(meminfo).ok().and_then(|text| parse(&text)).unwrap_or(UNKNOWN)
+}
+
+fn parse(meminfo: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// Whether `need` fits into `available` bytes, and the limits of the tmpfs: the root, and half of what is then left
+/// for what services write; a runaway log shall not take the memory of everything else.
+pub fn check(need: Need, available: u64) -> Result<Limits, TooLarge> {
+    let root = need.bytes.saturating_add(need.inodes.saturating_mul(INODE));
+    let beside = need.working.saturating_add(SERVICES);
+    let needed = root.saturating_add(beside);
+    if needed > available {
+        return Err(TooLarge {
+            needed: mib_up(needed),
+            root: mib_up(root),
+            beside: mib_up(beside),
+            available: available >> 20,
+        });
+    }
+    let left = if available == UNKNOWN { 0 } else { available.saturating_sub(root) };
+    Ok(Limits {
+        bytes: need.bytes.saturating_add((left >> 1).max(SERVICES)),
+        inodes: need.inodes.saturating_add((left >> 1).max(SERVICES) >> 12),
+    })
+}
+
+fn mib_up(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn available_memory_is_read_as_the_kernel_writes_it() {
+        let text = "MemTotal:        1000 kB\nMemFree:  1 kB\nMemAvailable:     400000 kB\nBuffers: 0 kB\n";
+        assert_eq!(parse(text), Some(400_000 * 1024));
+        for text in ["", "MemAvailable: many kB", "MemAvailable: 99999999999999999999 kB", "MemAvailable: 5"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        assert_eq!(available(Path::new("/nonexistent")), UNKNOWN);
+    }
+
+    #[test]
+    fn a_root_that_does_not_fit_is_refused_with_both_numbers() {
+        let need = Need { bytes: 300 * MIB, inodes: 1024, working: 24 * MIB };
+        let error = check(need, 200 * MIB).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("needs 341 MiB") && text.contains("and 200 MiB are available"), "{text}");
+        assert!(error.remedy().contains("141 MiB more RAM"), "{}", error.remedy());
+    }
+
+    #[test]
+    fn services_get_room_to_write_and_not_all_of_the_memory() {
+        let need = Need { bytes: 100 * MIB, inodes: 1000, working: MIB };
+        let limits = check(need, 1001 * MIB).unwrap();
+        assert!(limits.bytes > 500 * MIB && limits.bytes < 560 * MIB, "{limits:?}");
+        assert!(limits.inodes > 100_000);
+    }
+
+    #[test]
+    fn unknown_memory_does_not_stop_the_boot() {
+        assert!(check(Need { bytes: 300 * MIB, inodes: 1, working: 1 }, UNKNOWN).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_fits_and_what_fits_is_within_the_limits(
+            bytes in any::<u64>(), inodes in any::<u64>(), working in any::<u64>(), available in any::<u64>(),
+        ) {
+            if let Ok(limits) = check(Need { bytes, inodes, working }, available) {
+                prop_assert!(bytes < available && bytes <= limits.bytes && inodes <= limits.inodes);
+            }
+        }
+    }
+}

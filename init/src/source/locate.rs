@@ -1,0 +1,318 @@
+//! Finds the root image and makes it readable: waits for its device with the kernel's events, and mounts its file
+//! system, read-only and only for as long as the image is read.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use super::devices::{BlockDevice, Places};
+use super::spec::{DeviceSpec, RootSpec};
+use super::superblock;
+use crate::modules::Loader;
+use crate::uevent::{Listener, Said};
+
+/// Where the file system that holds the image is mounted; a folder of the initramfs that nothing else uses.
+const MOUNT_POINT: &str = "/mmos-source";
+
+/// Why there is no image to read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No such file in the initramfs.
+    #[error("the initramfs has no file {}: {source}", path.display())]
+    NotInInitrd {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The device did not come.
+    #[error("{device} did not appear within {seconds} s; {inventory}")]
+    NoDevice {
+        /// What was waited for.
+        device: String,
+        /// How long.
+        seconds: u64,
+        /// What is there instead.
+        inventory: String,
+    },
+    /// The device holds no file system that could be mounted.
+    #[error("/dev/{device} holds no file system that is known here, so {} cannot be looked for on it", path.display())]
+    NoFileSystem {
+        /// The device.
+        device: String,
+        /// The file that was to be found there.
+        path: PathBuf,
+    },
+    /// The device cannot be read.
+    #[error("/dev/{device} cannot be read: {source}")]
+    Unreadable {
+        /// The device.
+        device: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused to mount it.
+    #[error("the {kind} file system of /dev/{device} cannot be mounted read-only: {source}")]
+    Mount {
+        /// The device.
+        device: String,
+        /// What it holds.
+        kind: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file system does not hold the file.
+    #[error("the file system of /dev/{device} has no file {}: {source}", path.display())]
+    NotOnDevice {
+        /// The device.
+        device: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Error::NotInInitrd { .. } => "Build the image again, or name another source with mmos.root=".into(),
+            Error::NoDevice { .. } => "Check mmos.root=, the cable and the medium; raise mmos.rootwait= for a slow \
+                                       device; add its driver to the image's modules"
+                .into(),
+            Error::NoFileSystem { .. } => "Without :/path the device itself is read as the image; with it the device \
+                                           must hold ext2/3/4, vfat, exfat, squashfs, erofs, iso9660, xfs or btrfs"
+                .into(),
+            Error::Unreadable { .. } => "Check the medium, and put the image on it again".into(),
+            Error::Mount { .. } => {
+                "Add the file system's module to the image's modules, or repair the file system".into()
+            }
+            Error::NotOnDevice { .. } => "Copy the image there, or correct the path in mmos.root=".into(),
+        }
+    }
+}
+
+/// An image that can be read as long as this lives; dropped, its device is left alone again.
+#[derive(Debug)]
+pub struct Located {
+    path: PathBuf,
+    _mount: Option<Mounted>,
+}
+
+impl Located {
+    /// The file or device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[derive(Debug)]
+struct Mounted;
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        match rustix::mount::unmount(MOUNT_POINT, UnmountFlags::empty()) {
+            Ok(()) => {
+                let _ = std::fs::remove_dir(MOUNT_POINT);
+            }
+            Err(errno) => log::warn!("{MOUNT_POINT} is still in use, and stays mounted read-only: {errno}"),
+        }
+    }
+}
+
+/// Finds what `spec` names, waiting for a device up to `wait`. Drivers for devices that come meanwhile are loaded.
+pub fn locate(
+    spec: &RootSpec,
+    wait: Duration,
+    events: Option<&Listener>,
+    modules: &mut Loader,
+) -> Result<Located, Error> {
+    let (device, path) = match spec {
+        RootSpec::Initrd(path) => {
+            let missing = |source| Error::NotInInitrd { path: path.clone(), source };
+            let kind = std::fs::metadata(path).map_err(missing)?;
+            if !kind.is_file() {
+                return Err(missing(io::Error::other("it is not a file")));
+            }
+            return Ok(Located { path: path.clone(), _mount: None });
+        }
+        RootSpec::Device { device, path } => (device, path),
+    };
+    let places = Places::default();
+    let found = wait_for(&places, device, wait, events, modules)?;
+    let node = places.node(&found.name);
+    match path {
+        None => Ok(Located { path: node, _mount: None }),
+        Some(path) => mount(&found, &node, path, modules),
+    }
+}
+
+/// Looks for the device now, and again after each event that could have brought it, until the wait is over.
+fn wait_for(
+    places: &Places,
+    spec: &DeviceSpec,
+    wait: Duration,
+    events: Option<&Listener>,
+    modules: &mut Loader,
+) -> Result<BlockDevice, Error> {
+    let deadline = Instant::now().checked_add(wait);
+    let mut told = false;
+    loop {
+        if let Some(found) = places.find(spec) {
+            return Ok(found);
+        }
+        let left = deadline.map_or(wait, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            let inventory = places.inventory();
+            return Err(Error::NoDevice { device: spec.to_string(), seconds: wait.as_secs(), inventory });
+        }
+        if !told {
+            log::info!("waiting up to {} s for {spec}", wait.as_secs());
+            told = true;
+        }
+        next_change(events, left, modules);
+    }
+}
+
+/// Returns when a block device came or changed, when a driver was loaded, or when the time is over.
+fn next_change(events: Option<&Listener>, wait: Duration, modules: &mut Loader) {
+    let deadline = Instant::now().checked_add(wait);
+    loop {
+        let left = deadline.map_or(Duration::ZERO, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = rustix::event::Timespec::try_from(left).ok();
+        let mut fds: Vec<PollFd<'_>> = events.iter().map(|events| PollFd::new(*events, PollFlags::IN)).collect();
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => return,
+            Err(errno) if errno != Errno::INTR => {
+                log::warn!("waiting for devices: {errno}");
+                return;
+            }
+            Ok(_) | Err(_) => {}
+        }
+        let mut changed = false;
+        let mut warnings = Vec::new();
+        while let Some(events) = events {
+            match events.receive() {
+                Ok(Said::Event(event)) => {
+                    changed |= event.subsystem == "block";
+                    if let Some(modalias) = event.modalias.filter(|_| event.action == "add") {
+                        warnings.extend(modules.load_for(&modalias));
+                    }
+                }
+                Ok(Said::Lost) => {
+                    changed = true;
+                    warnings.extend(modules.load_for_devices());
+                }
+                Ok(Said::Nothing) => break,
+                Err(error) => {
+                    log::warn!("events about devices: {error}");
+                    break;
+                }
+            }
+        }
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        if changed {
+            return;
+        }
+    }
+}
+
+fn mount(found: &BlockDevice, node: &Path, path: &Path, modules: &mut Loader) -> Result<Located, Error> {
+    let device = found.name.clone();
+    let probed = std::fs::File::open(node).and_then(|mut file| superblock::probe(&mut file));
+    let kind = match probed {
+        Ok(Some(file_system)) => file_system.kind,
+        Ok(None) => return Err(Error::NoFileSystem { device, path: path.to_owned() }),
+        Err(source) => return Err(Error::Unreadable { device, source }),
+    };
+    for helper in kind.helpers() {
+        // Which of them the kernel was built to ask for is not told anywhere; those that are missing are not needed.
+        let _ = modules.load(helper, "");
+    }
+    // It may be left from an attempt before; what matters is that it is there.
+    let _ = std::fs::create_dir(MOUNT_POINT);
+    let mut first = None;
+    for driver in kind.drivers() {
+        if let Err(warning) = modules.load(&format!("fs-{driver}"), "") {
+            log::debug!("{warning}");
+        }
+        let options = std::ffi::CString::new(kind.options(driver)).unwrap_or_default();
+        let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+        match rustix::mount::mount(node, MOUNT_POINT, *driver, flags, options.as_c_str()) {
+            Ok(()) => {
+                log::debug!("/dev/{device} mounted read-only as {driver}");
+                return inside(device, path, Mounted);
+            }
+            Err(errno) => first = first.or(Some((*driver, errno))),
+        }
+    }
+    let (kind, errno) = first.unwrap_or(("", Errno::NODEV));
+    Err(Error::Mount { device, kind, source: errno.into() })
+}
+
+/// The image in the mounted file system. Links are followed as if that were the root: none leads out of it.
+fn inside(device: String, path: &Path, mount: Mounted) -> Result<Located, Error> {
+    match resolve_in(Path::new(MOUNT_POINT), path) {
+        Ok(path) => Ok(Located { path, _mount: Some(mount) }),
+        Err(source) => Err(Error::NotOnDevice { device, path: path.to_owned(), source }),
+    }
+}
+
+/// The true path of `path` where `root` is taken for `/`; it must be a file.
+fn resolve_in(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    let open = OFlags::PATH | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, open | OFlags::DIRECTORY, Mode::empty())?;
+    let file = rustix::fs::openat2(&root, path, open, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode).is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+    std::fs::read_link(format!("/proc/self/fd/{number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_cannot_lead_out_of_the_file_system() {
+        let root = tempfile::tempdir().unwrap();
+        let real = root.path().canonicalize().unwrap();
+        std::fs::create_dir(real.join("images")).unwrap();
+        std::fs::write(real.join("images/v2.wim"), "x").unwrap();
+        std::os::unix::fs::symlink("/images/v2.wim", real.join("root.wim")).unwrap();
+        std::os::unix::fs::symlink("../../../../etc/passwd", real.join("out")).unwrap();
+        assert_eq!(resolve_in(&real, Path::new("/root.wim")).unwrap(), real.join("images/v2.wim"));
+        assert_eq!(resolve_in(&real, Path::new("/out")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(resolve_in(&real, Path::new("/images")).is_err());
+    }
+
+    #[test]
+    fn a_file_that_the_initramfs_lacks_is_named() {
+        let mut modules = Loader::new("/nonexistent".into());
+        let spec = "initrd:/no/such.wim".parse().unwrap();
+        let error = locate(&spec, Duration::ZERO, None, &mut modules).unwrap_err();
+        assert!(error.to_string().contains("/no/such.wim"), "{error}");
+        assert!(!error.remedy().is_empty());
+    }
+
+    #[test]
+    fn a_device_that_never_comes_ends_the_wait_in_time() {
+        let places = Places { class: "/nonexistent".into(), dev: "/dev".into() };
+        let mut modules = Loader::new("/nonexistent".into());
+        let spec = DeviceSpec::PartLabel("images".into());
+        let begin = Instant::now();
+        let error = wait_for(&places, &spec, Duration::from_millis(30), None, &mut modules).unwrap_err();
+        assert!(begin.elapsed() >= Duration::from_millis(30));
+        assert!(error.to_string().contains("PARTLABEL=images did not appear"), "{error}");
+        assert!(error.to_string().contains("no block device is there"), "{error}");
+    }
+}

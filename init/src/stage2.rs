@@ -1,0 +1,64 @@
+//! Stage 2: PID 1 for as long as the machine runs. It makes ready what every service needs ([`prepare`]), keeps the
+//! supervisor alive ([`supervisor`], [`backoff`]), holds descriptors for it ([`store`]), passes on what it reaped
+//! ([`outbox`]), and ends the machine ([`shutdown`]). One thread, one wait, nothing that blocks.
+
+pub mod backoff;
+pub mod machine;
+pub mod outbox;
+pub mod prepare;
+pub mod shutdown;
+pub mod store;
+pub mod supervisor;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use link::paths;
+
+use crate::timeline::{Timeline, step};
+use crate::{early, log_panics, panic_text};
+
+/// After an error that nothing foresaw: long enough not to fill the log, short enough not to be missed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs for ever.
+pub fn run() -> ! {
+    log_panics();
+    // Each part alone: none of them may take the next one with it.
+    let guarded = |name: &str, work: &mut dyn FnMut()| {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(work)) {
+            log::error!("{name}: internal error: {}", panic_text(&*payload));
+        }
+    };
+    let mut warnings = Vec::new();
+    guarded("early", &mut || warnings = early::mount_all());
+    let _ = link::kmsg::install("init", log::LevelFilter::Debug);
+    guarded("prepare", &mut || {
+        let mut timeline = Timeline::resume(Path::new(paths::BOOT_RECORD));
+        timeline.begin(step::STAGE2);
+        log::info!("mmos {} stage 2", env!("CARGO_PKG_VERSION"));
+        for warning in warnings.drain(..).chain(prepare::all()) {
+            timeline.warn(warning);
+        }
+        timeline.end();
+        timeline.write(Path::new(paths::BOOT_RECORD));
+    });
+    loop {
+        let outcome = catch_unwind(|| match machine::Machine::new() {
+            Ok(mut machine) => loop {
+                // What is known must outlive a mistake in one turn: only the turn is lost.
+                let turn = catch_unwind(AssertUnwindSafe(|| machine.turn()));
+                if let Err(payload) = turn {
+                    log::error!("internal error: {}", panic_text(&*payload));
+                    std::thread::sleep(PAUSE);
+                }
+            },
+            Err(error) => log::error!("PID 1 cannot set itself up, and tries again: {error}"),
+        });
+        if let Err(payload) = outcome {
+            log::error!("internal error: {}", panic_text(&*payload));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

@@ -1,0 +1,230 @@
+//! Step 9, second half: the loop. What may happen is little: a signal, a message of the supervisor, room in the socket,
+//! a time that has come. `poll` with two descriptors and one timeout serves that; it holds no state that could go wrong.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use link::{Channel, FromInit, ToInit, paths};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::{WaitOptions, WaitStatus};
+
+use super::outbox::Outbox;
+use super::shutdown::{self, Pending};
+use super::store::Store;
+use super::supervisor::Supervisor;
+
+/// All that PID 1 knows.
+#[derive(Debug)]
+pub struct Machine {
+    signals: SignalFd,
+    /// Our end of the channel.
+    channel: Channel,
+    /// The supervisor's end. Kept, so that the channel outlives each supervisor.
+    far: Channel,
+    /// Keeps the number under which a supervisor finds its end from being given to anything else here.
+    _number: OwnedFd,
+    store: Store,
+    outbox: Outbox,
+    supervisor: Supervisor,
+    pending: Option<Pending>,
+}
+
+impl Machine {
+    /// Takes over the signals; the supervisor is due at once.
+    pub fn new() -> io::Result<Machine> {
+        let mut signals = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2] {
+            signals.add(signal);
+        }
+        signals.thread_block()?;
+        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let (channel, far) = Channel::pair()?;
+        // Gives that number if it is free, and a higher one if something that stays open has it already.
+        let number = rustix::io::fcntl_dupfd_cloexec(&far, link::channel::SVCMGR_FD)?;
+        let supervisor = Supervisor::new(paths::SVCMGR, Instant::now());
+        let mut machine = Machine {
+            signals,
+            channel,
+            far,
+            _number: number,
+            store: Store::default(),
+            outbox: Outbox::default(),
+            supervisor,
+            pending: None,
+        };
+        // Children of before the signals were taken over.
+        machine.reap();
+        Ok(machine)
+    }
+
+    /// Does what is due, then waits for the next thing to happen and handles it.
+    pub fn turn(&mut self) {
+        let now = Instant::now();
+        if let Some(pending) = self.pending.filter(|pending| pending.deadline <= now) {
+            log::error!("svcmgr did not end the services in time; going on without it");
+            shutdown::finish(pending.ending, &self.signals);
+        }
+        if self.supervisor.due().is_some_and(|at| at <= now) {
+            self.start_supervisor(now);
+        }
+        self.speak();
+        self.wait();
+        self.listen();
+        self.take_signals();
+    }
+
+    fn start_supervisor(&mut self, now: Instant) {
+        self.outbox.begin_anew(
+            self.store.names(),
+            self.pending.map(|pending| pending.ending),
+            drain(&self.far).filter_map(|text| text.parse::<FromInit>().ok()),
+        );
+        // First what it must hear, as far as the socket takes it: it is there when it looks.
+        self.speak();
+        if self.supervisor.start(&self.far, now).is_err()
+            && let Some(pending) = self.pending
+        {
+            // Nobody is left who could stop the services in order.
+            shutdown::finish(pending.ending, &self.signals);
+        }
+    }
+
+    /// Says what is to be said, as far as the socket takes it.
+    fn speak(&mut self) {
+        while let Some(message) = self.outbox.next() {
+            let fd = match &message {
+                FromInit::Stored(name) => match self.store.get(name) {
+                    Some(fd) => Some(fd),
+                    // Dropped since.
+                    None => {
+                        self.outbox.said();
+                        continue;
+                    }
+                },
+                _ => None,
+            };
+            match self.channel.send(&message, fd.map(std::os::fd::AsFd::as_fd)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // Kept, it would stand before all others for ever.
+                Err(error) => log::error!("svcmgr cannot be told \"{message}\": {error}"),
+            }
+            self.outbox.said();
+        }
+    }
+
+    /// Waits for a signal, a message, room in the socket if there is something to say, or the next time.
+    fn wait(&self) {
+        let next = [self.supervisor.due(), self.pending.map(|pending| pending.deadline)].into_iter().flatten().min();
+        let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
+        let room = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let mut fds = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.channel, PollFlags::IN | room)];
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => {
+                log::error!("PID 1 cannot wait: {errno}");
+                std::thread::sleep(super::PAUSE);
+            }
+        }
+    }
+
+    /// Takes all that the supervisor has said.
+    fn listen(&mut self) {
+        loop {
+            let received = match self.channel.receive() {
+                Ok(Some(received)) => received,
+                Ok(None) => return,
+                Err(error) => {
+                    log::error!("svcmgr cannot be heard: {error}");
+                    return;
+                }
+            };
+            match (received.text.parse(), received.fd) {
+                (Ok(message), fd) => self.heard(message, fd),
+                (Err(error), _) => log::error!("{error}"),
+            }
+        }
+    }
+
+    fn heard(&mut self, message: ToInit, fd: Option<OwnedFd>) {
+        match (message, fd) {
+            (ToInit::Store(name), Some(fd)) => {
+                if let Err(full) = self.store.put(name, fd) {
+                    log::error!("{full}");
+                }
+            }
+            (ToInit::Store(name), None) => log::error!("svcmgr wants \"{name}\" kept and sent no descriptor"),
+            (ToInit::Drop(name), _) => {
+                if !self.store.forget(&name) {
+                    log::debug!("svcmgr drops \"{name}\", which is not kept");
+                }
+            }
+            (ToInit::Stopping(ending), _) => {
+                log::info!("stopping all services, then {}", ending.word());
+                self.pending = Some(Pending::answered(self.pending, ending, Instant::now()));
+            }
+            (ToInit::End(ending), _) => shutdown::finish(ending, &self.signals),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        loop {
+            let number = match self.signals.read_signal() {
+                Ok(Some(info)) => info.ssi_signo,
+                Ok(None) => return,
+                Err(error) => {
+                    log::error!("signals cannot be read: {error}");
+                    return;
+                }
+            };
+            match i32::try_from(number).ok().and_then(|number| Signal::try_from(number).ok()) {
+                Some(Signal::SIGCHLD) => self.reap(),
+                Some(signal) => self.asked(signal),
+                None => {}
+            }
+        }
+    }
+
+    /// Someone asked by a signal for the end of the machine.
+    fn asked(&mut self, signal: Signal) {
+        let Some(ending) = shutdown::asked_by(signal) else { return };
+        log::info!("{signal}: {}", ending.word());
+        self.pending = Some(Pending::asked(self.pending, ending, Instant::now()));
+        self.outbox.shutdown(ending);
+    }
+
+    /// Reaps all that have ended: one signal may stand for many.
+    fn reap(&mut self) {
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => self.ended(pid.as_raw_nonzero().get(), status),
+                Err(Errno::INTR) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: i32, status: WaitStatus) {
+        if self.supervisor.is(pid) {
+            // Its last words count: what it stored, and that it was stopping.
+            self.listen();
+            self.supervisor.ended(status, Instant::now());
+            return;
+        }
+        let Some(dropped) = self.outbox.reaped((pid, status.as_raw())) else { return };
+        // Once in a while: what does not get through must not flood the log, either.
+        if dropped.is_power_of_two() {
+            log::warn!("svcmgr does not listen: {dropped} exits of processes were dropped so far");
+        }
+    }
+}
+
+/// What lies unread in a dead supervisor's end, descriptors aside: those are still stored.
+fn drain(far: &Channel) -> impl Iterator<Item = String> {
+    std::iter::from_fn(|| far.receive().ok().flatten()).map(|received| received.text)
+}

@@ -1,0 +1,218 @@
+//! The end of the machine. The supervisor stops the services and says when it is done; if it hangs, PID 1 does not wait
+//! for it for ever. Then all processes are ended, file systems are let go of, and the kernel is asked.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use link::Ending;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::WaitOptions;
+use rustix::system::RebootCommand;
+
+use crate::recovery;
+
+/// The supervisor must answer within this; it may have to be started first, after a wait of up to 10 s.
+const ANSWER: Duration = Duration::from_secs(20);
+/// And must have stopped all services within this: two of them in a row at systemd's default `TimeoutStopSec=` of 90 s.
+const STOP: Duration = Duration::from_secs(200);
+/// What is left then gets this long to end by itself.
+const TERM: Duration = Duration::from_secs(3);
+/// And this long to be ended.
+const KILL: Duration = Duration::from_secs(2);
+/// A medium that does not answer shall not hold the machine for longer than this.
+const FLUSH: Duration = Duration::from_secs(20);
+
+/// An ending that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pending {
+    /// Which.
+    pub ending: Ending,
+    /// When PID 1 goes on without the supervisor.
+    pub deadline: Instant,
+    answered: bool,
+}
+
+impl Pending {
+    /// Someone asked for it just now. Of two requests the later one says how, the earlier one until when.
+    pub fn asked(before: Option<Pending>, ending: Ending, now: Instant) -> Pending {
+        match before {
+            Some(before) => Pending { ending, ..before },
+            None => Pending { ending, deadline: after(now, ANSWER), answered: false },
+        }
+    }
+
+    /// The supervisor said that it is stopping the services. Said again, by its successor, it does not begin anew.
+    pub fn answered(before: Option<Pending>, ending: Ending, now: Instant) -> Pending {
+        match before {
+            Some(before) if before.answered => Pending { ending, ..before },
+            _ => Pending { ending, deadline: after(now, STOP), answered: true },
+        }
+    }
+}
+
+fn after(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or(now)
+}
+
+/// What a signal to PID 1 asks for. As with busybox's init, so that its `reboot`, `poweroff` and `halt` work.
+pub fn asked_by(signal: Signal) -> Option<Ending> {
+    match signal {
+        Signal::SIGTERM | Signal::SIGINT => Some(Ending::Reboot),
+        Signal::SIGUSR1 => Some(Ending::Halt),
+        Signal::SIGUSR2 => Some(Ending::Poweroff),
+        _ => None,
+    }
+}
+
+/// Ends everything. `signals` becomes readable when a child ends.
+pub fn finish(ending: Ending, signals: &impl AsFd) -> ! {
+    log::info!("ending all processes");
+    for (signal, patience) in [(Signal::SIGTERM, TERM), (Signal::SIGKILL, KILL)] {
+        // To all processes but ourselves and the kernel's (kill(2)).
+        let _ = kill(Pid::from_raw(-1), signal);
+        if all_ended(signals, patience) {
+            break;
+        }
+        log::warn!("some processes did not end within {} s of {signal}", patience.as_secs());
+    }
+    flush();
+    log::info!("{}", ending.word());
+    recovery::end(match ending {
+        Ending::Poweroff => RebootCommand::PowerOff,
+        Ending::Reboot => RebootCommand::Restart,
+        Ending::Halt => RebootCommand::Halt,
+    })
+}
+
+/// Reaps until there is no process left or the time is over. Whoever has no parent is our child; so none left means
+/// none at all.
+fn all_ended(signals: &impl AsFd, patience: Duration) -> bool {
+    let deadline = after(Instant::now(), patience);
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(Errno::INTR) => continue,
+            Ok(None) => {}
+            Err(_) => return true,
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        // Signals that are not taken off keep the descriptor readable: so only this long at a time.
+        let turn = left.min(Duration::from_millis(20));
+        let timeout = rustix::event::Timespec::try_from(turn).ok();
+        let mut fds = [PollFd::new(signals, PollFlags::empty())];
+        let _ = rustix::event::poll(&mut fds, timeout.as_ref());
+    }
+}
+
+/// Flushes and unmounts, in a thread, so that a medium that does not answer cannot hold us.
+fn flush() {
+    let (done, wait) = std::sync::mpsc::channel();
+    let work = move || {
+        rustix::fs::sync();
+        unmount_all(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+        let _ = done.send(());
+    };
+    let started = std::thread::Builder::new().spawn(work).is_ok();
+    if started && wait.recv_timeout(FLUSH).is_err() {
+        log::error!("storage did not take all data within {} s; going on without", FLUSH.as_secs());
+    }
+}
+
+/// File systems in memory or of the kernel: nothing of them is kept, and some are needed to the end.
+const VOLATILE: &[&str] = &[
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "mqueue",
+    "proc",
+    "pstore",
+    "ramfs",
+    "rootfs",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+];
+
+fn unmount_all(mountinfo: &str) {
+    // What was mounted last goes first: it may be inside of another.
+    for target in persistent(mountinfo).into_iter().rev() {
+        if rustix::mount::unmount(target.as_str(), UnmountFlags::empty()).is_ok() {
+            continue;
+        }
+        // Still in use: at least nothing more is to be written.
+        if let Err(errno) = rustix::mount::mount_remount(target.as_str(), MountFlags::RDONLY, c"") {
+            log::warn!("{target} can be neither unmounted nor made read-only: {errno}");
+        }
+    }
+}
+
+/// The mount points of file systems that keep something, in the order in which they were mounted
+/// (`/proc/self/mountinfo`, [proc_pid_mountinfo(5)](https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html)).
+fn persistent(mountinfo: &str) -> Vec<String> {
+    let mount_point = |line: &str| {
+        let (mount, source) = line.split_once(" - ")?;
+        let kind = source.split(' ').next()?;
+        let target = mount.split(' ').nth(4)?;
+        (!VOLATILE.contains(&kind)).then(|| unescape(target))
+    };
+    mountinfo.lines().filter_map(mount_point).collect()
+}
+
+/// Blanks and backslashes are written as three octal digits there.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_that_answers_gets_time_for_its_services_and_only_once() {
+        let begin = Instant::now();
+        let asked = Pending::asked(None, Ending::Reboot, begin);
+        assert_eq!(asked.deadline, begin + ANSWER);
+        let answered = Pending::answered(Some(asked), Ending::Reboot, begin + ANSWER / 2);
+        assert_eq!(answered.deadline, begin + ANSWER / 2 + STOP);
+        let again = Pending::answered(Some(answered), Ending::Reboot, begin + ANSWER);
+        assert_eq!(again, answered);
+    }
+
+    #[test]
+    fn a_second_request_changes_how_and_not_when() {
+        let begin = Instant::now();
+        let first = Pending::asked(None, Ending::Reboot, begin);
+        let second = Pending::asked(Some(first), Ending::Poweroff, begin + ANSWER / 2);
+        assert_eq!((second.ending, second.deadline), (Ending::Poweroff, first.deadline));
+    }
+
+    #[test]
+    fn each_signal_asks_for_its_ending() {
+        assert_eq!(asked_by(Signal::SIGTERM), Some(Ending::Reboot));
+        assert_eq!(asked_by(Signal::SIGINT), Some(Ending::Reboot));
+        assert_eq!(asked_by(Signal::SIGUSR1), Some(Ending::Halt));
+        assert_eq!(asked_by(Signal::SIGUSR2), Some(Ending::Poweroff));
+        assert_eq!(asked_by(Signal::SIGCHLD), None);
+    }
+
+    #[test]
+    fn only_what_keeps_data_is_unmounted() {
+        let text = "21 1 0:20 / / rw - tmpfs tmpfs rw\n22 21 254:1 / /mnt/a\\040b rw,relatime shared:1 - ext4 /dev/vda1 rw\n\
+                    23 21 0:4 / /proc rw - proc proc rw\n24 22 254:2 / /mnt/a\\040b/c ro - vfat /dev/vda2 ro\nrubbish\n";
+        assert_eq!(persistent(text), ["/mnt/a b", "/mnt/a b/c"]);
+    }
+}

@@ -1,0 +1,103 @@
+//! What needs `unsafe`: code that runs between `fork` and `exec` of a child.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+use rustix::io::{Errno, FdFlags};
+
+/// Starts `command` with `fd` as its descriptor `number`, with no signal blocked, in a session of its own.
+///
+/// PID 1 must hold something under `number` itself: the pipe by which the standard library learns of a failed `exec`
+/// would else be given that number, and be overwritten.
+pub fn spawn_with_fd(command: &mut Command, fd: &impl AsFd, number: i32) -> io::Result<Child> {
+    let from = fd.as_fd().as_raw_fd();
+    let prepare = move || {
+        unblock_signals()?;
+        rustix::process::setsid()?;
+        place(from, number)
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls may be made, and nothing may be allocated: `prepare`
+    // makes four system calls and moves integers. `from` stays open in the parent until `spawn` is over, since `fd` is
+    // borrowed for as long.
+    unsafe { command.pre_exec(prepare) };
+    command.spawn()
+}
+
+/// Starts `command` as the leader of a session whose terminal is its standard input, with no signal blocked.
+pub fn spawn_on_terminal(command: &mut Command) -> io::Result<Child> {
+    let prepare = || {
+        unblock_signals()?;
+        rustix::process::setsid()?;
+        // A console that cannot be a controlling terminal still carries a shell, without job control.
+        let _ = rustix::process::ioctl_tiocsctty(rustix::stdio::stdin());
+        Ok(())
+    };
+    // SAFETY: as above: three system calls, nothing allocated; standard input was set up by `Command` before.
+    unsafe { command.pre_exec(prepare) };
+    command.spawn()
+}
+
+fn unblock_signals() -> io::Result<()> {
+    nix::sys::signal::sigprocmask(
+        nix::sys::signal::SigmaskHow::SIG_SETMASK,
+        Some(&nix::sys::signal::SigSet::empty()),
+        None,
+    )
+    .map_err(io::Error::from)
+}
+
+/// Makes `from` available as `number`, to stay open over `exec`.
+fn place(from: i32, number: i32) -> io::Result<()> {
+    // SAFETY: both are only used as numbers for one system call, and neither is closed: the borrow and the forgotten
+    // owner below see to that.
+    let from_fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(from) };
+    if from == number {
+        return Ok(rustix::io::fcntl_setfd(from_fd, FdFlags::empty())?);
+    }
+    // SAFETY: `number` is a descriptor of this child alone, which is about to become another program; nothing in it
+    // uses what stood there, and the owner is forgotten, not dropped.
+    let mut target = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+    match rustix::io::dup2(from_fd, &mut target) {
+        Ok(()) => Ok(()),
+        Err(Errno::BADF) => Err(io::ErrorKind::InvalidInput.into()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn a_child_finds_the_descriptor_under_its_number_and_no_signal_blocked() {
+        let (mut reader, mut writer) = std::io::pipe().unwrap();
+        let (far_reader, far_writer) = std::io::pipe().unwrap();
+        writer.write_all(b"hello\n").unwrap();
+        drop(writer);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "grep SigBlk /proc/self/status; cat <&9"]).stdout(far_writer);
+        // The number must be taken in the parent; so it is here.
+        let holder = rustix::io::fcntl_dupfd_cloexec(&reader, 9).unwrap();
+        let number = holder.as_raw_fd();
+        assert_eq!(number, 9, "nothing else in this test program holds it");
+        let mut child = spawn_with_fd(&mut command, &reader, number).unwrap();
+        drop(command);
+        let mut text = String::new();
+        std::fs::File::from(OwnedFd::from(far_reader)).read_to_string(&mut text).unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(text.contains("0000000000000000") && text.ends_with("hello\n"), "{text}");
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_an_error_here() {
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let error = spawn_with_fd(&mut Command::new("/nonexistent"), &reader, reader.as_raw_fd()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+}
