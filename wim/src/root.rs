@@ -1,10 +1,17 @@
 //! A root image of any known format behind one door: what `init` and `mmos-image apply` open, measure and unpack.
 
 use std::fmt;
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use crate::archive::{self, Archive, Inside};
 use crate::error::Error;
+use crate::reader::Wim;
+use crate::sniff::{self, Outer};
+use crate::source::{FileSource, ReadAt};
+use crate::target::Target;
+use crate::unpack::{self, Prepared};
 
 /// The formats that a root may have; told apart by content, never by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +86,14 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Root {
     path: PathBuf,
-    format: Format,
     source_bytes: u64,
+    inner: Inner,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Wim { wim: Box<Wim>, prepared: Box<Prepared> },
+    Archive(Archive),
 }
 
 /// Opens the image at `path`: a file, or a block device that begins with one. `index` chooses an image of a WIM, by
@@ -89,17 +102,48 @@ pub struct Root {
 /// # Errors
 /// When it cannot be read, is of no known format, is cut short or damaged, or has no such image.
 pub fn open(path: &Path, index: Option<&str>) -> Result<Root, Error> {
-    let _ = index;
-    let source_bytes = std::fs::metadata(path)
-        .map_err(|source| Error::Io { path: path.to_owned(), action: "open".into(), source })?
-        .len();
-    Ok(Root { path: path.to_owned(), format: Format::Wim, source_bytes })
+    let io = |action: &str| {
+        let action = action.to_owned();
+        move |source| Error::Io { path: path.to_owned(), action, source }
+    };
+    let file = File::open(path).map_err(io("open"))?;
+    if file.metadata().map_err(io("look at"))?.is_dir() {
+        return Err(io("open")(std::io::ErrorKind::IsADirectory.into()));
+    }
+    let source = FileSource::new(file).map_err(io("measure"))?;
+    let source_bytes = source.size();
+    let head = sniff::head(&source).map_err(io("read"))?;
+    let unknown = |begins: String| Error::UnknownFormat { path: path.to_owned(), begins };
+    let inner = match sniff::outer(&head) {
+        Outer::Wim => {
+            let in_wim = |source| Error::Wim { path: path.to_owned(), source };
+            let wim = Wim::open(Box::new(source)).map_err(in_wim)?;
+            let index = wim.select(index).map_err(in_wim)?;
+            let prepared = Prepared::new(&wim, index).map_err(in_wim)?;
+            Inner::Wim { wim: Box::new(wim), prepared: Box::new(prepared) }
+        }
+        Outer::Zstd => {
+            if let Some(index) = index.filter(|index| *index != "1") {
+                return Err(Error::NoIndex { path: path.to_owned(), index: index.to_owned() });
+            }
+            let opened = Archive::open(Box::new(source));
+            match opened.map_err(|source| Error::Archive { path: path.to_owned(), source })? {
+                Inside::Archive(archive) => Inner::Archive(archive),
+                Inside::Unknown(head) => return Err(unknown(format!("zstd, and inside with {}", sniff::words(&head)))),
+            }
+        }
+        Outer::Unknown => return Err(unknown(sniff::words(&head))),
+    };
+    Ok(Root { path: path.to_owned(), source_bytes, inner })
 }
 
 impl Root {
     /// Which format it is.
     pub fn format(&self) -> Format {
-        self.format
+        match &self.inner {
+            Inner::Wim { .. } => Format::Wim,
+            Inner::Archive(archive) => archive.format(),
+        }
     }
 
     /// Size of the file or device, in bytes.
@@ -107,20 +151,36 @@ impl Root {
         self.source_bytes
     }
 
-    /// What it takes once it is unpacked, before the first byte is.
+    /// What it takes once it is unpacked, before the first byte is. A WIM's metadata says so exactly and at once. An
+    /// archive says nothing in advance: its whole stream is decompressed to count, in constant memory.
     ///
     /// # Errors
-    /// When the image's own description is damaged.
+    /// When the image is damaged.
     pub fn need(&self) -> Result<Need, Error> {
-        Ok(Need::default())
+        match &self.inner {
+            Inner::Wim { prepared, .. } => Ok(prepared.need(&UnpackOptions::default())),
+            Inner::Archive(archive) => {
+                archive.need().map_err(|source| Error::Archive { path: self.path.clone(), source })
+            }
+        }
     }
 
-    /// Unpacks it into the existing directory `target`.
+    /// Unpacks it into the existing, empty directory `target`.
     ///
     /// # Errors
     /// The first thing that went wrong; the directory then holds a part of the tree.
     pub fn unpack(self, target: &Path, options: &UnpackOptions<'_>) -> Result<Report, Error> {
-        let _ = (target, options);
-        Err(Error::Io { path: self.path, action: "unpack".into(), source: std::io::ErrorKind::Unsupported.into() })
+        let path = self.path;
+        let target = Target::open(target)?;
+        match &self.inner {
+            Inner::Wim { wim, prepared } => prepared.unpack(wim, &target, options).map_err(|failure| match failure {
+                unpack::Failure::Image(source) => Error::Wim { path, source },
+                unpack::Failure::Target(error) => error.into(),
+            }),
+            Inner::Archive(archive) => archive.unpack(&target, options).map_err(|failure| match failure {
+                archive::Failure::Archive(source) => Error::Archive { path, source },
+                archive::Failure::Target(error) => error.into(),
+            }),
+        }
     }
 }

@@ -1,0 +1,208 @@
+//! Roots that are archives in zstd frames: tar and newc cpio. A parser turns the stream into entries, one after
+//! another; a visitor measures them, or puts them into the target.
+
+mod cpio;
+mod input;
+mod measure;
+mod place;
+mod stream;
+mod tar;
+
+use std::fmt::Debug;
+
+use crate::error::{ArchiveError, TargetError};
+use crate::meta::{Meta, Special};
+use crate::name::{self, MAX_PATH, shown};
+use crate::root::{Format, Need, Report, UnpackOptions};
+use crate::source::ReadAt;
+use crate::target::Target;
+use input::Input;
+pub(crate) use stream::MAGIC as ZSTD_MAGIC;
+
+/// Threads that work on an archive: one decompresses, one parses and writes.
+const THREADS: u32 = 2;
+
+/// Either side of an unpacking can fail.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Archive(ArchiveError),
+    Target(TargetError),
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Failure {
+        Failure::Archive(error)
+    }
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Failure {
+        Failure::Target(error)
+    }
+}
+
+/// What an entry is.
+#[derive(Debug)]
+enum What {
+    File,
+    Directory,
+    Symlink(Vec<u8>),
+    /// A further name for an entry that came before. With contents, it is what brings them (cpio does so).
+    HardLink(Vec<u8>),
+    Special(Special),
+}
+
+/// One entry; its contents, `size` bytes, come next in the stream.
+#[derive(Debug)]
+struct Entry {
+    /// Inside the root, without leading slash; empty for the root itself.
+    path: Vec<u8>,
+    what: What,
+    meta: Meta,
+    size: u64,
+}
+
+/// Takes the entries of an archive, each with its contents. It need not read those to their end.
+trait Visitor {
+    fn entry(&mut self, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure>;
+}
+
+/// The contents of one entry.
+struct Contents<'a> {
+    input: &'a mut Input,
+    left: u64,
+}
+
+impl Contents<'_> {
+    fn pass(&mut self, to: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
+        let left = std::mem::take(&mut self.left);
+        self.input.pass(left, "the contents of a file", to)
+    }
+}
+
+/// Hands an entry to the visitor and leaves the stream behind its contents.
+fn visit(input: &mut Input, entry: &Entry, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+    let mut contents = Contents { input, left: entry.size };
+    visitor.entry(entry, &mut contents)?;
+    contents.pass(|_| Ok(()))
+}
+
+/// A name from an archive as a path inside the root: a leading slash and `.` are dropped.
+fn inside(raw: &[u8]) -> Result<Vec<u8>, ArchiveError> {
+    let refuse = |why: &str| ArchiveError::Entry { path: shown(raw), why: format!("{why}; make the archive again") };
+    let mut path = Vec::with_capacity(raw.len());
+    for part in raw.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        if let Some(why) = name::refused(part) {
+            return Err(refuse(why));
+        }
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(part);
+    }
+    if path.len() > MAX_PATH { Err(refuse("its path is longer than Linux can open")) } else { Ok(path) }
+}
+
+/// A number that stands for an owner.
+fn owner_id(id: u64, raw: &[u8]) -> Result<u32, ArchiveError> {
+    u32::try_from(id).ok().filter(|id| *id != u32::MAX).ok_or_else(|| ArchiveError::Entry {
+        path: shown(raw),
+        why: format!("its owner {id} is no number that Linux knows; make the archive again"),
+    })
+}
+
+/// An opened archive.
+pub(crate) struct Archive {
+    source: Box<dyn ReadAt>,
+    format: Format,
+}
+
+impl Debug for Archive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Archive").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+/// What the bytes inside the zstd frame are, or their first ones where they are no archive.
+pub(crate) enum Inside {
+    Archive(Archive),
+    Unknown(Vec<u8>),
+}
+
+impl Archive {
+    /// Looks into the zstd frame that `source` begins with.
+    pub(crate) fn open(source: Box<dyn ReadAt>) -> Result<Inside, ArchiveError> {
+        let head = input::with_input(&*source, |input| {
+            let mut head = Vec::new();
+            while head.len() < 512 {
+                let left = 512_u64.saturating_sub(head.len() as u64);
+                match input.some(left)? {
+                    [] => break,
+                    piece => head.extend_from_slice(piece),
+                }
+            }
+            Ok::<_, ArchiveError>(head)
+        })?;
+        Ok(match format_of(&head) {
+            Some(format) => Inside::Archive(Archive { source, format }),
+            None => Inside::Unknown(head),
+        })
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    fn walk(&self, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+        input::with_input(&*self.source, |input| match self.format {
+            Format::CpioZst => cpio::walk(input, visitor),
+            _ => tar::walk(input, visitor),
+        })
+    }
+
+    /// Unpacks the whole stream once, in constant memory and writing nothing: neither format says in advance how many
+    /// files of which size it holds, and zstd's content size says nothing of the pages that they take.
+    pub(crate) fn need(&self) -> Result<Need, ArchiveError> {
+        let mut measure = measure::Measure::default();
+        match self.walk(&mut measure) {
+            Ok(()) => {}
+            Err(Failure::Archive(error)) => return Err(error),
+            Err(Failure::Target(error)) => {
+                let why = error.to_string();
+                return Err(ArchiveError::Damaged { at: 0, why });
+            }
+        }
+        let working = stream::window(&*self.source).saturating_add(input::MEMORY).saturating_add(measure.directories);
+        Ok(Need { bytes: measure.bytes, inodes: measure.inodes, working })
+    }
+
+    pub(crate) fn unpack(&self, target: &Target, options: &UnpackOptions<'_>) -> Result<Report, Failure> {
+        let mut place = place::Place::new(target, options.progress);
+        self.walk(&mut place)?;
+        let (entries, bytes, notes) = place.finish()?;
+        Ok(Report { entries, bytes, workers: THREADS, notes })
+    }
+}
+
+/// tar by `ustar` at offset 257 (POSIX and GNU), cpio by newc's magic numbers.
+fn format_of(head: &[u8]) -> Option<Format> {
+    if head.get(257..262) == Some(b"ustar") {
+        return Some(Format::TarZst);
+    }
+    (head.starts_with(cpio::MAGIC) || head.starts_with(cpio::MAGIC_CRC)).then_some(Format::CpioZst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside_the_root() {
+        assert_eq!(inside(b"./usr//bin/./x/").unwrap(), b"usr/bin/x");
+        assert_eq!(inside(b"/etc").unwrap(), b"etc");
+        assert_eq!(inside(b"./").unwrap(), b"");
+        for bad in [&b"../x"[..], b"a/../b", b"a/..", b"a\0b", &[b'x'; 256], &b"abc/".repeat(2000)] {
+            assert!(inside(bad).is_err());
+        }
+    }
+}

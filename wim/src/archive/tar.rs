@@ -1,0 +1,234 @@
+//! tar: ustar, GNU long names, and PAX records with extended attributes. The `tar` crate decodes the fields of a header;
+//! the walk is ours, so that what an archive can make us keep in memory is bounded.
+
+use ::tar::{EntryType, Header};
+
+use super::input::Input;
+use super::{Entry, Failure, Visitor, What, inside, owner_id, visit};
+use crate::error::ArchiveError;
+use crate::meta::{Meta, Special, Time, Xattr};
+use crate::name::{MAX_PATH, shown};
+
+const BLOCK: u64 = 512;
+/// Extended attributes of one file may take 64 KiB each; long names and times are short.
+const MAX_EXTENSION: u64 = 1 << 20;
+
+/// What extension headers say about the next entry.
+#[derive(Debug, Default, Clone)]
+struct Extensions {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    modified: Option<Time>,
+    accessed: Option<Time>,
+    xattrs: Vec<Xattr>,
+}
+
+pub(super) fn walk(input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+    let mut global = Extensions::default();
+    let mut next = global.clone();
+    loop {
+        let at = input.at();
+        let damaged = |why: &str| ArchiveError::Damaged { at, why: why.into() };
+        let block = input.exact(BLOCK, "the archive: its end mark is missing")?;
+        if block.iter().all(|b| *b == 0) {
+            return Ok(());
+        }
+        let header = Header::from_byte_slice(&block);
+        if header.cksum().ok() != Some(checksum(&block)) {
+            return Err(damaged("the checksum of a header is wrong").into());
+        }
+        let own_size = header.entry_size().map_err(|_| damaged("a size is no number"))?;
+        let kind = header.entry_type();
+        let is_extension = matches!(
+            kind,
+            EntryType::XHeader | EntryType::XGlobalHeader | EntryType::GNULongName | EntryType::GNULongLink
+        );
+        if is_extension {
+            if own_size > MAX_EXTENSION {
+                return Err(damaged("an extension header is larger than 1 MiB").into());
+            }
+            let data = input.exact(own_size, "an extension header")?;
+            input.skip(padding(own_size), "an extension header")?;
+            match kind {
+                EntryType::GNULongName => next.path = Some(to_nul(data)),
+                EntryType::GNULongLink => next.link = Some(to_nul(data)),
+                EntryType::XHeader => next.take(&data).map_err(|why| damaged(&why))?,
+                _ => {
+                    global.take(&data).map_err(|why| damaged(&why))?;
+                    next = global.clone();
+                }
+            }
+            continue;
+        }
+        let extensions = std::mem::replace(&mut next, global.clone());
+        let size = extensions.size.unwrap_or(own_size);
+        let entry = entry(header, kind, extensions, size, at)?;
+        // What has no contents may still be followed by some.
+        let entry = Entry { size, ..entry };
+        visit(input, &entry, visitor)?;
+        input.skip(padding(size), "the contents of a file")?;
+    }
+}
+
+fn entry(header: &Header, kind: EntryType, e: Extensions, size: u64, at: u64) -> Result<Entry, ArchiveError> {
+    let damaged = |why: &str| ArchiveError::Damaged { at, why: why.into() };
+    let number = |field: std::io::Result<u64>| field.map_err(|_| damaged("a field of a header is no number"));
+    let raw = e.path.unwrap_or_else(|| header.path_bytes().into_owned());
+    let refuse = |why: String| ArchiveError::Entry { path: shown(&raw), why };
+    let link = || {
+        let link = e.link.clone().or_else(|| header.link_name_bytes().map(|link| link.into_owned()));
+        let sound = link.filter(|l| !l.is_empty() && l.len() <= MAX_PATH && !l.contains(&0));
+        sound.ok_or_else(|| refuse("it is a link without a sound target; make the archive again".into()))
+    };
+    let device = || {
+        let field = |f: std::io::Result<Option<u32>>| f.ok().flatten().ok_or_else(|| damaged("a device has no number"));
+        Ok::<_, ArchiveError>(rustix::fs::makedev(field(header.device_major())?, field(header.device_minor())?))
+    };
+    let what = match kind {
+        // Before there was a type for it, a directory was a file whose name ends in a slash.
+        EntryType::Regular if raw.ends_with(b"/") => What::Directory,
+        EntryType::Regular | EntryType::Continuous => What::File,
+        EntryType::Directory => What::Directory,
+        EntryType::Symlink => What::Symlink(link()?),
+        EntryType::Link => What::HardLink(inside(&link()?)?),
+        EntryType::Fifo => What::Special(Special::Fifo),
+        EntryType::Char => What::Special(Special::Char(device()?)),
+        EntryType::Block => What::Special(Special::Block(device()?)),
+        EntryType::GNUSparse => {
+            return Err(refuse("it is a sparse file; make the archive without --sparse".into()));
+        }
+        other => {
+            let letter = char::from(other.as_byte());
+            return Err(refuse(format!("its type {letter:?} is not known; make the archive with --format=posix")));
+        }
+    };
+    if size > 0 && matches!(what, What::HardLink(_)) {
+        return Err(refuse("it is a hard link with contents; make the archive with GNU tar".into()));
+    }
+    let modified = match e.modified {
+        Some(time) => time,
+        None => Time { seconds: i64::try_from(number(header.mtime())?).unwrap_or(i64::MAX), nanos: 0 },
+    };
+    let meta = Meta {
+        uid: owner_id(e.uid.map_or_else(|| number(header.uid()), Ok)?, &raw)?,
+        gid: owner_id(e.gid.map_or_else(|| number(header.gid()), Ok)?, &raw)?,
+        mode: header.mode().map_err(|_| damaged("a mode is no number"))? & 0o7777,
+        accessed: e.accessed,
+        modified,
+        xattrs: e.xattrs,
+    };
+    Ok(Entry { path: inside(&raw)?, what, meta, size })
+}
+
+impl Extensions {
+    /// Takes the records of a PAX header: `length key=value newline`, POSIX.1-2017, pax, "pax Extended Header". A value
+    /// may hold any byte, newlines too.
+    fn take(&mut self, mut data: &[u8]) -> Result<(), String> {
+        let bad = || "a PAX record is damaged".to_owned();
+        while !data.is_empty() && data.first() != Some(&0) {
+            let space = data.iter().position(|b| *b == b' ').ok_or_else(bad)?;
+            let len = decimal(data.get(..space).unwrap_or_default()).ok_or_else(bad)?;
+            let len = usize::try_from(len).map_err(|_| bad())?;
+            let record = data.get(space.saturating_add(1)..len).ok_or_else(bad)?;
+            let record = record.strip_suffix(b"\n").ok_or_else(bad)?;
+            let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
+            let key = record.get(..equals).unwrap_or_default();
+            let value = record.get(equals.saturating_add(1)..).unwrap_or_default();
+            self.record(key, value)?;
+            data = data.get(len..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
+        let named = || format!("the PAX record {} is damaged", shown(key));
+        match key {
+            b"path" => self.path = Some(value.to_vec()),
+            b"linkpath" => self.link = Some(value.to_vec()),
+            b"size" => self.size = Some(decimal(value).ok_or_else(named)?),
+            b"uid" => self.uid = Some(decimal(value).ok_or_else(named)?),
+            b"gid" => self.gid = Some(decimal(value).ok_or_else(named)?),
+            b"mtime" => self.modified = Some(time(value).ok_or_else(named)?),
+            b"atime" => self.accessed = Some(time(value).ok_or_else(named)?),
+            _ if key.starts_with(b"GNU.sparse.") => {
+                return Err("there is a sparse file; make the archive without --sparse".into());
+            }
+            _ => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    if name.is_empty() || name.len() > 255 || name.contains(&0) || value.len() > 65536 {
+                        return Err(named());
+                    }
+                    self.xattrs.retain(|x| *x.name != *name);
+                    self.xattrs.push(Xattr { name: name.into(), value: value.into() });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn decimal(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?;
+    text.parse().ok()
+}
+
+/// Seconds with a fraction, negative before 1970.
+fn time(text: &[u8]) -> Option<Time> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (positive, text) = text.strip_prefix('-').map_or((true, text), |t| (false, t));
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds = i64::try_from(decimal(whole.as_bytes())?).ok()?;
+    let nine: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
+    let nanos = u32::try_from(decimal(nine.as_bytes())?).ok()?;
+    Some(match (positive, nanos) {
+        (true, nanos) => Time { seconds, nanos },
+        (false, 0) => Time { seconds: seconds.checked_neg()?, nanos },
+        (false, _) => {
+            Time { seconds: seconds.checked_neg()?.checked_sub(1)?, nanos: 1_000_000_000_u32.checked_sub(nanos)? }
+        }
+    })
+}
+
+/// The sum of all bytes of a header, its own field taken as spaces.
+fn checksum(block: &[u8]) -> u32 {
+    let field = 148..156;
+    block.iter().enumerate().fold(0, |sum, (at, byte)| {
+        sum.saturating_add(if field.contains(&at) { u32::from(b' ') } else { u32::from(*byte) })
+    })
+}
+
+fn padding(size: u64) -> u64 {
+    size.wrapping_neg() & (BLOCK - 1)
+}
+
+fn to_nul(mut name: Vec<u8>) -> Vec<u8> {
+    name.truncate(name.iter().position(|b| *b == 0).unwrap_or(name.len()));
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pax_values_may_hold_newlines_and_nuls() {
+        let mut extensions = Extensions::default();
+        extensions.take(b"11 path=a\nb\n30 SCHILY.xattr.user.x=\n\0=\n12 mtime=1.5\n").unwrap_err();
+        extensions = Extensions::default();
+        extensions.take(b"12 path=a\nb\n27 SCHILY.xattr.user.x=\n\0=\n13 mtime=1.5\n").unwrap();
+        assert_eq!(extensions.path.as_deref(), Some(&b"a\nb"[..]));
+        assert_eq!(&*extensions.xattrs[0].value, b"\n\0=");
+        assert_eq!(extensions.modified, Some(Time { seconds: 1, nanos: 500_000_000 }));
+    }
+
+    #[test]
+    fn times_before_1970_round_down() {
+        assert_eq!(time(b"-1.25"), Some(Time { seconds: -2, nanos: 750_000_000 }));
+        assert_eq!(time(b"-3"), Some(Time { seconds: -3, nanos: 0 }));
+        assert_eq!(time(b"1x"), None);
+        assert_eq!(time(b""), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Unpacking a WIM: directories first, then contents by all workers in the order of the source, then what only holds
+//! once a directory is full: its times and mode.
+//!
+//! ```text
+//!   tree ──► directories ──► plan: jobs in source order ──► worker │ worker │ …   read, unpack, hash, create, write
+//!                                                              └──────┴───► directories' owner, mode, times
+//! ```
+
+mod assembly;
+mod plan;
+mod worker;
+
+use std::num::NonZeroUsize;
+
+use crate::error::{TargetError, WimError};
+use crate::notes::Notes;
+use crate::reader::Wim;
+use crate::root::{DEFAULT_MEMORY_BUDGET, Need, Report, UnpackOptions};
+use crate::target::{Directory, Entry, Target};
+use crate::tree::{Kind, Tree};
+use plan::Plan;
+
+/// Either side of an unpacking can fail.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Image(WimError),
+    Target(TargetError),
+}
+
+impl From<WimError> for Failure {
+    fn from(error: WimError) -> Failure {
+        Failure::Image(error)
+    }
+}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Failure {
+        Failure::Target(error)
+    }
+}
+
+/// A tree and the plan to unpack it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    tree: Tree,
+    plan: Plan,
+    need: Need,
+}
+
+impl Prepared {
+    /// Reads the tree of image `index` and plans its unpacking; nothing is written yet.
+    pub(crate) fn new(wim: &Wim, index: u32) -> Result<Prepared, WimError> {
+        let tree = wim.tree(index)?;
+        let plan = Plan::new(wim, &tree)?;
+        let need = Need {
+            bytes: plan::tmpfs_bytes(wim, &tree),
+            inodes: tree.inodes.len() as u64,
+            working: tree.memory().saturating_add(plan.memory()),
+        };
+        Ok(Prepared { tree, plan, need })
+    }
+
+    /// What it takes, with `workers` or as many as there are processors.
+    pub(crate) fn need(&self, options: &UnpackOptions<'_>) -> Need {
+        let workers = self.workers(options).get() as u64;
+        let working = self.need.working.saturating_add(workers.saturating_mul(self.plan.worker_memory));
+        Need { working, ..self.need }
+    }
+
+    /// As many as are asked for, and as the memory budget has buffers for; at least one.
+    fn workers(&self, options: &UnpackOptions<'_>) -> NonZeroUsize {
+        let wanted = options.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+        let budget = options.memory_budget.unwrap_or(DEFAULT_MEMORY_BUDGET);
+        let affordable = budget.checked_div(self.plan.worker_memory).unwrap_or(u64::MAX);
+        let useful = usize::try_from(affordable).unwrap_or(usize::MAX).min(self.plan.jobs.len());
+        wanted.min(NonZeroUsize::new(useful).unwrap_or(NonZeroUsize::MIN))
+    }
+
+    pub(crate) fn unpack(&self, wim: &Wim, target: &Target, options: &UnpackOptions<'_>) -> Result<Report, Failure> {
+        target.check_room(self.need.bytes)?;
+        let notes = Notes::default();
+        let placer = Placer { tree: &self.tree, target, notes: &notes };
+        placer.make_directories()?;
+        let workers = self.workers(options);
+        worker::run(wim, &self.plan, &placer, workers, options.progress)?;
+        placer.finish_directories()?;
+        let mut words = notes.into_words();
+        words.extend(
+            self.tree.left_out.iter().filter(|(_, n)| **n > 0).map(|(what, n)| format!("left out: {n} {what}")),
+        );
+        if self.tree.inodes.iter().any(|i| i.mode_by_rule) {
+            words.push(
+                "the image has no UNIX modes: directories are 0755, programs (ELF, #!) 0755, other files 0644, root's"
+                    .into(),
+            );
+        }
+        Ok(Report {
+            entries: self.tree.names.len() as u64,
+            bytes: self.plan.total,
+            workers: u32::try_from(workers.get()).unwrap_or(u32::MAX),
+            notes: words,
+        })
+    }
+}
+
+/// Puts entries of the tree where they belong.
+struct Placer<'a> {
+    tree: &'a Tree,
+    target: &'a Target,
+    notes: &'a Notes,
+}
+
+/// Directories that stay open for the next entries; neighbours in the source mostly are neighbours in the tree.
+#[derive(Default)]
+struct OpenDirectories {
+    recent: Vec<(u32, Directory)>,
+}
+
+const MOST_OPEN: usize = 16;
+
+impl OpenDirectories {
+    /// The directory of this name, opened unless it is open.
+    fn get(&mut self, placer: &Placer<'_>, name: u32) -> Result<&Directory, TargetError> {
+        match self.recent.iter().position(|(n, _)| *n == name) {
+            Some(at) => {
+                if let Some(front) = self.recent.get_mut(..=at) {
+                    front.rotate_right(1);
+                }
+            }
+            None => {
+                let opened = placer.target.directory(&placer.tree.path(name))?;
+                self.recent.truncate(MOST_OPEN.saturating_sub(1));
+                self.recent.insert(0, (name, opened));
+            }
+        }
+        let found = self.recent.first().map(|(_, directory)| directory);
+        found.ok_or_else(|| placer.target.failed("open directory", b"", std::io::ErrorKind::NotFound))
+    }
+}
+
+impl Placer<'_> {
+    fn make_directories(&self) -> Result<(), TargetError> {
+        let mut open = OpenDirectories::default();
+        for (name, n) in self.tree.names.iter().zip(0_u32..).skip(1) {
+            if self.tree.inode(name.inode).is_some_and(|i| i.kind == Kind::Directory) {
+                let path = self.tree.path(n);
+                self.target.make_directory(&open.get(self, name.parent)?.entry(&name.name, &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is below comes later in the tree, so going backwards changes no directory that is finished.
+    fn finish_directories(&self) -> Result<(), TargetError> {
+        for n in (0..u32::try_from(self.tree.names.len()).unwrap_or(u32::MAX)).rev() {
+            let inode = self.tree.name(n).and_then(|name| self.tree.inode(name.inode));
+            if let Some(inode) = inode.filter(|i| i.kind == Kind::Directory) {
+                let path = self.tree.path(n);
+                self.target.finish(self.target.directory(&path)?, &path, &inode.meta, self.notes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `create` on the first name of an inode; it says whether there is something to give the other names to.
+    fn place(
+        &self,
+        open: &mut OpenDirectories,
+        inode: u32,
+        create: impl FnOnce(&Entry<'_>) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let Some(inode) = self.tree.inode(inode) else { return Ok(()) };
+        let Some((first, others)) = inode.names.split_first() else { return Ok(()) };
+        let Some(name) = self.tree.name(*first) else { return Ok(()) };
+        let path = self.tree.path(*first);
+        if !create(&open.get(self, name.parent)?.entry(&name.name, &path))? || others.is_empty() {
+            return Ok(());
+        }
+        let origin = self.target.directory(&self.tree.path(name.parent))?;
+        for other in others {
+            if let Some(link) = self.tree.name(*other) {
+                let path = self.tree.path(*other);
+                let new = open.get(self, link.parent)?.entry(&link.name, &path);
+                self.target.hard_link(&origin.entry(&name.name, &path), &new)?;
+            }
+        }
+        Ok(())
+    }
+}
