@@ -1,5 +1,6 @@
-//! A C program, linked statically against libmmos.a, asks. Needs `cc` and a static libc; says so where it is missing.
-#![allow(clippy::unwrap_used, clippy::panic)]
+//! C programs ask: one linked statically against libmmos.a, one against libmmos.so. Where there is no C compiler, that
+//! is said.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,17 +38,23 @@ int main(void) {
 }
 "#;
 
-/// `libmmos.a` lies in the folder of the test programs, `deps/`, or above it.
-fn library() -> PathBuf {
-    let deps = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    let candidates = [deps.parent().unwrap().join("libmmos.a"), deps.join("libmmos.a")];
-    let newest =
-        candidates.iter().filter(|path| path.exists()).max_by_key(|path| path.metadata().unwrap().modified().unwrap());
-    newest.unwrap_or_else(|| panic!("no libmmos.a at {candidates:?}")).clone()
+/// Makes libmmos.a or libmmos.so as an integrator does (see `docs/libmmos.md`), in a target folder of its own, so
+/// that other crate types do not make cargo build everything that uses `mmos` again.
+fn library(kind: &str, file: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c");
+    let output = Command::new(env!("CARGO"))
+        .args(["rustc", "--offline", "--lib", "--crate-type", kind, "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    target.join("debug").join(file)
 }
 
-fn build(folder: &Path, statically: bool) -> Result<PathBuf, String> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// Builds the C program in `folder` against `library`.
+fn build(folder: &Path, library: &Path, statically: bool) -> PathBuf {
     let source = folder.join("ask.c");
     std::fs::write(&source, PROGRAM).unwrap();
     let program = folder.join("ask");
@@ -55,10 +62,11 @@ fn build(folder: &Path, statically: bool) -> Result<PathBuf, String> {
     if statically {
         cc.arg("-static");
     }
-    cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"]).arg(here.join("include"));
-    cc.arg(&source).arg(library()).arg("-o").arg(&program);
-    let output = cc.output().map_err(|error| format!("cc: {error}"))?;
-    if output.status.success() { Ok(program) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    cc.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread", "-I"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include"));
+    let output = cc.arg(&source).arg(library).arg("-o").arg(&program).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    program
 }
 
 fn have_cc() -> bool {
@@ -69,16 +77,29 @@ fn have_cc() -> bool {
     found
 }
 
-#[test]
-fn a_static_c_program_gets_no_for_an_answer_here_from_eight_threads() {
-    if !have_cc() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let program = build(folder.path(), true).unwrap();
-    let output = Command::new(program).output().unwrap();
+#[track_caller]
+fn expect_no(program: &mut Command) {
+    let output = program.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "0 0\n1\n0\n");
+}
+
+#[test]
+fn a_static_c_program_gets_no_for_an_answer_here_from_eight_threads() {
+    if have_cc() {
+        let folder = tempfile::tempdir().unwrap();
+        expect_no(&mut Command::new(build(folder.path(), &library("staticlib", "libmmos.a"), true)));
+    }
+}
+
+#[test]
+fn a_dynamic_c_program_gets_the_same() {
+    if have_cc() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = library("cdylib", "libmmos.so");
+        let mut program = Command::new(build(folder.path(), &library, false));
+        expect_no(program.env("LD_LIBRARY_PATH", library.parent().unwrap()));
+    }
 }
 
 #[test]
