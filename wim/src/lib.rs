@@ -12,6 +12,8 @@
 mod archive;
 mod blob;
 mod bytes;
+#[cfg(feature = "capture")]
+pub mod capture;
 mod codec;
 pub mod error;
 pub mod header;
