@@ -35,6 +35,22 @@ pub mod unpack;
 pub mod verify;
 
 use std::any::Any;
+use std::error::Error;
+
+/// An error and what caused it, in one line. A cause that the error already names is not named twice.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
 
 /// What a caught panic said.
 fn panic_text(payload: &(dyn Any + Send)) -> String {
@@ -45,4 +61,20 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
 /// Sends what a panic says to the kernel's log, instead of to a console that might block.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| log::error!("internal error: {info}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Link(&'static str, #[source] Option<Box<Link>>);
+
+    #[test]
+    fn each_cause_is_named_once() {
+        let error =
+            Link("a.wim", Some(Box::new(Link("the table is cut: 3 bytes", Some(Box::new(Link("3 bytes", None)))))));
+        assert_eq!(chain(&error), "a.wim: the table is cut: 3 bytes");
+    }
 }

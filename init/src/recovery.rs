@@ -72,6 +72,7 @@ pub fn recover(failure: &Failure, onfail: OnFail) -> ! {
 /// Ends the machine: flushes what storage was written by others, then asks the kernel. Should that fail, waits for
 /// ever, since PID 1 must not end.
 pub fn end(command: RebootCommand) -> ! {
+    only_pid_1();
     rustix::fs::sync();
     if let Err(errno) = rustix::system::reboot(command) {
         log::error!("the kernel refuses to end the machine ({command:?}): {errno}");
@@ -79,6 +80,14 @@ pub fn end(command: RebootCommand) -> ! {
     }
     loop {
         std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// What ends a machine must never end a developer's: anywhere but in PID 1 the process ends here.
+pub fn only_pid_1() {
+    if std::process::id() != 1 {
+        log::error!("this is not PID 1, and shall not end the machine");
+        std::process::exit(2);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::source::{locate, spec};
 use crate::timeline::{Timeline, step};
 use crate::uevent::Listener;
 use crate::unpack::Image;
-use crate::{config, early, log_panics, memory, modules, panic_text, params, switch, unpack, verify};
+use crate::{chain, config, early, log_panics, memory, modules, panic_text, params, switch, unpack, verify};
 
 /// Why there is no root to switch to.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub fn run() -> ! {
     let mut settings = Settings::default();
     let outcome = catch_unwind(AssertUnwindSafe(|| boot(&mut settings)));
     let (reason, remedy) = match outcome {
-        Ok(Err(error)) => (error.to_string(), error.remedy()),
+        Ok(Err(error)) => (chain(&error), error.remedy()),
         Ok(Ok(never)) => match never {},
         Err(payload) => (
             format!("internal error: {}", panic_text(&*payload)),

@@ -45,7 +45,7 @@ pub fn run() -> ! {
         timeline.write(Path::new(paths::BOOT_RECORD));
     });
     loop {
-        let outcome = catch_unwind(|| match machine::Machine::new() {
+        let outcome = catch_unwind(|| match machine::Machine::new(paths::SVCMGR) {
             Ok(mut machine) => loop {
                 // What is known must outlive a mistake in one turn: only the turn is lost.
                 let turn = catch_unwind(AssertUnwindSafe(|| machine.turn()));

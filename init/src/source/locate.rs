@@ -57,12 +57,14 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel refused to mount it.
-    #[error("the {kind} file system of /dev/{device} cannot be mounted read-only: {source}")]
+    #[error("the {kind} file system of /dev/{device} cannot be mounted read-only: {source}{modules}")]
     Mount {
         /// The device.
         device: String,
         /// What it holds.
         kind: &'static str,
+        /// What went wrong with the file system's module, behind a "; ".
+        modules: String,
         /// Why.
         source: io::Error,
     },
@@ -240,9 +242,13 @@ fn mount(found: &BlockDevice, node: &Path, path: &Path, modules: &mut Loader) ->
     // It may be left from an attempt before; what matters is that it is there.
     let _ = std::fs::create_dir(MOUNT_POINT);
     let mut first = None;
+    let mut told = String::new();
     for driver in kind.drivers() {
         if let Err(warning) = modules.load(&format!("fs-{driver}"), "") {
             log::debug!("{warning}");
+            if told.is_empty() {
+                told = format!("; {warning}");
+            }
         }
         let options = std::ffi::CString::new(kind.options(driver)).unwrap_or_default();
         let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -255,7 +261,9 @@ fn mount(found: &BlockDevice, node: &Path, path: &Path, modules: &mut Loader) ->
         }
     }
     let (kind, errno) = first.unwrap_or(("", Errno::NODEV));
-    Err(Error::Mount { device, kind, source: errno.into() })
+    // Where the driver is there, what was said about its module is of no use.
+    let modules = if errno == Errno::NODEV { told } else { String::new() };
+    Err(Error::Mount { device, kind, source: errno.into(), modules })
 }
 
 /// The image in the mounted file system. Links are followed as if that were the root: none leads out of it.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use link::{Channel, FromInit, ToInit, paths};
+use link::{Channel, FromInit, ToInit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -34,8 +34,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Takes over the signals; the supervisor is due at once.
-    pub fn new() -> io::Result<Machine> {
+    /// Takes over the signals; the supervisor, whose program is at `program`, is due at once.
+    pub fn new(program: &'static str) -> io::Result<Machine> {
         let mut signals = SigSet::empty();
         for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2] {
             signals.add(signal);
@@ -45,7 +45,7 @@ impl Machine {
         let (channel, far) = Channel::pair()?;
         // Gives that number if it is free, and a higher one if something that stays open has it already.
         let number = rustix::io::fcntl_dupfd_cloexec(&far, link::channel::SVCMGR_FD)?;
-        let supervisor = Supervisor::new(paths::SVCMGR, Instant::now());
+        let supervisor = Supervisor::new(program, Instant::now());
         let mut machine = Machine {
             signals,
             channel,

@@ -70,6 +70,7 @@ pub fn asked_by(signal: Signal) -> Option<Ending> {
 
 /// Ends everything. `signals` becomes readable when a child ends.
 pub fn finish(ending: Ending, signals: &impl AsFd) -> ! {
+    recovery::only_pid_1();
     log::info!("ending all processes");
     for (signal, patience) in [(Signal::SIGTERM, TERM), (Signal::SIGKILL, KILL)] {
         // To all processes but ourselves and the kernel's (kill(2)).
