@@ -18,6 +18,7 @@
 pub mod config;
 pub mod console;
 pub mod early;
+pub mod inside;
 pub mod memory;
 pub mod modules;
 pub mod nearest;

@@ -18,8 +18,6 @@ use index::{Index, Step};
 const COMPRESSED_FILE: i32 = 4;
 /// Rounds of "load, then look for devices that this brought". Each level of bus takes one; real trees have four or so.
 const MAX_ROUNDS: usize = 16;
-/// Deepest folder of `/sys/devices` that is looked into: more than any bus, less than a stack.
-const MAX_DEPTH: usize = 48;
 
 /// Loads modules, each at most once.
 #[derive(Debug)]
@@ -97,17 +95,15 @@ impl Loader {
         }
     }
 
-    /// Loads a module for each device under `/sys/devices`, and again for the devices that this brings.
+    /// Loads a module for each device that is there, and again for the devices that this brings.
     pub fn load_for_devices(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
         if !self.for_devices || self.index.is_empty() {
             return warnings;
         }
         for _ in 0..MAX_ROUNDS {
-            let mut found = Vec::new();
-            modaliases(Path::new("/sys/devices"), MAX_DEPTH, &mut found);
             let before = self.loaded;
-            for modalias in found {
+            for modalias in modaliases(Path::new("/sys")) {
                 warnings.extend(self.load_for(&modalias));
             }
             if self.loaded == before {
@@ -159,23 +155,23 @@ fn told(errno: Errno) -> String {
     }
 }
 
-/// Collects what stands in each `modalias` file under `folder`, not following links.
-fn modaliases(folder: &Path, depth: usize, found: &mut Vec<String>) {
-    let Some(depth) = depth.checked_sub(1) else { return };
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => modaliases(&entry.path(), depth, found),
-            Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
-                if let Ok(text) = std::fs::read_to_string(entry.path()) {
-                    let text = text.trim();
-                    if !text.is_empty() {
-                        found.push(text.to_owned());
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
+/// What each device says of itself: those on a bus, and those of a class (inputs, the firmware's tables). All of
+/// `/sys/devices` holds no other, and has ten times as many folders.
+fn modaliases(sys: &Path) -> Vec<String> {
+    let mut found: Vec<String> = entries(&sys.join("bus"))
+        .flat_map(|bus| entries(&bus.join("devices")))
+        .chain(entries(&sys.join("class")).flat_map(|class| entries(&class)))
+        .filter_map(|device| std::fs::read_to_string(device.join("modalias")).ok())
+        .map(|text| text.trim().to_owned())
+        .filter(|modalias| !modalias.is_empty())
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 #[cfg(test)]
@@ -183,18 +179,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_found_at_every_depth_and_links_are_not_followed() {
+    fn devices_on_buses_and_of_classes_are_found() {
         let sys = tempfile::tempdir().unwrap();
-        let deep = sys.path().join("pci0000:00/0000:00:03.0/virtio0");
-        std::fs::create_dir_all(&deep).unwrap();
-        std::fs::write(deep.join("modalias"), "virtio:d00000002v00001AF4\n").unwrap();
-        std::fs::write(sys.path().join("pci0000:00/0000:00:03.0/modalias"), "pci:v1\n").unwrap();
-        std::fs::write(sys.path().join("pci0000:00/modalias"), "\n").unwrap();
-        std::os::unix::fs::symlink(sys.path(), deep.join("loop")).unwrap();
-        let mut found = Vec::new();
-        modaliases(sys.path(), MAX_DEPTH, &mut found);
-        found.sort();
-        assert_eq!(found, ["pci:v1", "virtio:d00000002v00001AF4"]);
+        let device = |path: &str, modalias: Option<&str>| {
+            let folder = sys.path().join(path);
+            std::fs::create_dir_all(&folder).unwrap();
+            if let Some(modalias) = modalias {
+                std::fs::write(folder.join("modalias"), modalias).unwrap();
+            }
+        };
+        device("bus/virtio/devices/virtio0", Some("virtio:d00000002v00001AF4\n"));
+        device("bus/pci/devices/0000:00:03.0", Some("pci:v1\n"));
+        device("bus/pci/devices/0000:00:04.0", Some("pci:v1\n"));
+        device("bus/cpu/devices/cpu0", Some("\n"));
+        device("class/tty/ttyS0", None);
+        device("class/dmi/id", Some("dmi:bvn1\n"));
+        assert_eq!(modaliases(sys.path()), ["dmi:bvn1", "pci:v1", "virtio:d00000002v00001AF4"]);
     }
 
     #[test]

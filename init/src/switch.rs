@@ -9,11 +9,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::early;
+use crate::inside::FileIn;
 use crate::memory::Limits;
 
 /// Where the root is unpacked, before it is the root.
@@ -90,21 +91,11 @@ pub fn discard_new_root() {
 
 /// Whether the tree at `root` has an `init` to run, its links followed as if `root` were `/`.
 pub fn check_init(root: &Path, init: &'static str) -> Result<(), Error> {
-    executable_in(root, Path::new(init)).map_err(|source| Error::NoInit { init, source })
-}
-
-fn executable_in(root: &Path, path: &Path) -> io::Result<()> {
-    let open = OFlags::PATH | OFlags::CLOEXEC;
-    let root = rustix::fs::open(root, open | OFlags::DIRECTORY, Mode::empty())?;
-    let file = rustix::fs::openat2(&root, path, open, Mode::empty(), ResolveFlags::IN_ROOT)?;
-    let mode = rustix::fs::fstat(&file)?.st_mode;
-    if !FileType::from_raw_mode(mode).is_file() {
-        return Err(io::Error::other("it is not a file"));
+    match FileIn::find(root, Path::new(init)) {
+        Ok(file) if file.is_executable() => Ok(()),
+        Ok(_) => Err(Error::NoInit { init, source: io::Error::other("it is not marked executable") }),
+        Err(source) => Err(Error::NoInit { init, source }),
     }
-    if mode & 0o111 == 0 {
-        return Err(io::Error::other("it is not marked executable"));
-    }
-    Ok(())
 }
 
 /// Makes the tree at [`NEW_ROOT`] the root. Up to the move, a failure leaves the initramfs as it was.

@@ -1,11 +1,11 @@
 //! The end of the machine. The supervisor stops the services and says when it is done; if it hangs, PID 1 does not wait
 //! for it for ever. Then all processes are ended, file systems are let go of, and the kernel is asked.
 
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use link::Ending;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
@@ -68,8 +68,8 @@ pub fn asked_by(signal: Signal) -> Option<Ending> {
     }
 }
 
-/// Ends everything. `signals` becomes readable when a child ends.
-pub fn finish(ending: Ending, signals: &impl AsFd) -> ! {
+/// Ends everything. `signals` tells, among others, that a child has ended.
+pub fn finish(ending: Ending, signals: &SignalFd) -> ! {
     recovery::only_pid_1();
     log::info!("ending all processes");
     for (signal, patience) in [(Signal::SIGTERM, TERM), (Signal::SIGKILL, KILL)] {
@@ -91,23 +91,24 @@ pub fn finish(ending: Ending, signals: &impl AsFd) -> ! {
 
 /// Reaps until there is no process left or the time is over. Whoever has no parent is our child; so none left means
 /// none at all.
-fn all_ended(signals: &impl AsFd, patience: Duration) -> bool {
+fn all_ended(signals: &SignalFd, patience: Duration) -> bool {
     let deadline = after(Instant::now(), patience);
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) | Err(Errno::INTR) => continue,
-            Ok(None) => {}
-            Err(_) => return true,
+        // Taken off before it is looked what they stand for: one that comes later wakes the wait below.
+        while matches!(signals.read_signal(), Ok(Some(_))) {}
+        loop {
+            match rustix::process::wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => break,
+                Err(_) => return true,
+            }
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return false;
         }
-        // Signals that are not taken off keep the descriptor readable: so only this long at a time.
-        let turn = left.min(Duration::from_millis(20));
-        let timeout = rustix::event::Timespec::try_from(turn).ok();
-        let mut fds = [PollFd::new(signals, PollFlags::empty())];
-        let _ = rustix::event::poll(&mut fds, timeout.as_ref());
+        let timeout = rustix::event::Timespec::try_from(left).ok();
+        let _ = rustix::event::poll(&mut [PollFd::new(signals, PollFlags::IN)], timeout.as_ref());
     }
 }
 
