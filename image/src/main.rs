@@ -1,3 +1,71 @@
-//! Builds, captures, applies and inspects images on the host.
+//! `mmos-image`: builds, captures, applies and inspects root images on the host. Each command is a module; this one
+//! reads the command line and tells the outcome.
 
-fn main() {}
+mod apply;
+mod build;
+mod capture;
+mod info;
+mod list;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, captures, applies and inspects root images of a manufacturing device
+#[derive(Parser)]
+#[command(name = "mmos-image", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mmos-image build rootfs/images/minimal.toml --out out/minimal
+  mmos-image capture staging root.wim
+  mmos-image info root.wim
+  mmos-image apply root.wim /mnt/check
+
+Exit status: 0 done, 1 failed (one line says what and what to do), 2 wrong use.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything a device boots from an image definition
+    Build(build::Args),
+    /// Add files to an initramfs, for a boot loader that takes one archive
+    Join(build::JoinArgs),
+    /// Capture a directory as a WIM
+    Capture(capture::Args),
+    /// Unpack a root image (WIM, tar.zst or cpio.zst) into a directory
+    Apply(apply::Args),
+    /// Show what a root image is and what it takes on a device
+    Info(info::Args),
+    /// List the files of an image in a WIM
+    List(list::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Build(args) => build::run(&args),
+        Command::Join(args) => build::join(&args),
+        Command::Capture(args) => capture::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Info(args) => info::run(&args),
+        Command::List(args) => list::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // `mmos-image list root.wim | head` is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain on one line: what failed, then why, innermost last.
+            eprintln!("mmos-image: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

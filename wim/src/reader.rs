@@ -9,7 +9,7 @@ use crate::header::{HEADER_LEN, Header};
 use crate::metadata::{self, MAX_METADATA};
 use crate::resource::{read, read_whole};
 use crate::source::ReadAt;
-use crate::tree::Tree;
+use crate::tree::{Inode, Kind, Tree};
 use crate::xml::{self, ImageInfo, MAX_XML};
 
 /// An opened WIM.
@@ -102,6 +102,11 @@ impl Wim {
             return Err(WimError::Hash { file: "the image's metadata".into() });
         }
         metadata::parse(&bytes)
+    }
+
+    /// Size of a file's contents; 0 for everything that is no file.
+    pub fn file_size(&self, inode: &Inode) -> u64 {
+        if inode.kind == Kind::File { self.size_of(&inode.hash).unwrap_or(0) } else { 0 }
     }
 
     /// Size of a blob; 0 for the empty one. `None` where the image does not have it.

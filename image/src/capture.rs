@@ -1,0 +1,74 @@
+//! `mmos-image capture`: a directory into a WIM.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use indicatif::BinaryBytes;
+use wim::capture::{CaptureOptions, Compression};
+
+use crate::progress::Bar;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Contents, owners, modes, times, symlinks, hard links, devices, fifos and extended attributes are kept. Run it as root
+where the tree belongs to more than one user.
+
+Examples:
+  mmos-image capture staging root.wim
+  mmos-image capture staging root.wim --compress xpress      faster to unpack, larger
+  mmos-image capture staging root.wim --compress lzms --solid    smallest, slowest to unpack")]
+pub struct Args {
+    /// The directory that becomes the root
+    directory: PathBuf,
+    /// The WIM to write; replaced when all of it is written
+    out: PathBuf,
+    /// Compression format
+    #[arg(long, value_enum, default_value = "lzx", value_name = "FORMAT")]
+    compress: Format,
+    /// Compress all files together
+    #[arg(long)]
+    solid: bool,
+    /// Bytes in a chunk, a power of two; larger ones compress better and take more memory to unpack
+    #[arg(long, value_name = "BYTES")]
+    chunk_size: Option<u32>,
+    /// Name of the image
+    #[arg(long)]
+    name: Option<String>,
+    /// Threads that compress; as many as there are processors unless given
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    None,
+    Xpress,
+    Lzx,
+    Lzms,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let bar = Bar::new("compressing");
+    let progress = |p| bar.set(p);
+    let options = CaptureOptions {
+        compression: match args.compress {
+            Format::None => Compression::None,
+            Format::Xpress => Compression::Xpress,
+            Format::Lzx => Compression::Lzx,
+            Format::Lzms => Compression::Lzms,
+        },
+        solid: args.solid,
+        chunk_size: args.chunk_size,
+        name: args.name.as_deref(),
+        threads: args.threads,
+        progress: Some(&progress),
+    };
+    wim::capture::capture(&args.directory, &args.out, &options)?;
+    drop(bar);
+    let size = std::fs::metadata(&args.out)?.len();
+    println!("{}: {} in {:.1} s", args.out.display(), BinaryBytes(size), begun.elapsed().as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! `mmos-image list`: the files of an image in a WIM, like `ls -l`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde::Serialize;
+use wim::source::FileSource;
+use wim::tree::{Inode, Kind};
+use wim::{Special, Wim};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Columns: mode, links, owner, group, size, path. With --json, one object a line.
+
+Examples:
+  mmos-image list root.wim
+  mmos-image list root.wim --json | jq -r 'select(.kind == \"file\" and .size > 1000000) | .path'")]
+pub struct Args {
+    /// The WIM
+    image: PathBuf,
+    /// Number or name of the image in it; the one marked for booting, or the first, unless given
+    #[arg(long, value_name = "N")]
+    index: Option<String>,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    path: String,
+    kind: &'static str,
+    /// The twelve permission bits, in octal.
+    mode: String,
+    uid: u32,
+    gid: u32,
+    size: u64,
+    links: usize,
+    /// Seconds since 1970.
+    modified: i64,
+    xattrs: Vec<String>,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let path = || args.image.display().to_string();
+    let source = File::open(&args.image).and_then(FileSource::new).with_context(path)?;
+    let wim = Wim::open(Box::new(source)).with_context(path)?;
+    let index = wim.select(args.index.as_deref()).with_context(path)?;
+    let tree = wim.tree(index).with_context(path)?;
+    let mut names: Vec<(Vec<u8>, &Inode)> = Vec::new();
+    for (name, n) in tree.names.iter().zip(0..) {
+        if let Some(inode) = usize::try_from(name.inode).ok().and_then(|i| tree.inodes.get(i)) {
+            names.push((tree.path(n), inode));
+        }
+    }
+    names.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    for (path, inode) in names {
+        let (letter, kind) = kind(inode.kind);
+        let entry = Entry {
+            path: format!("/{}", String::from_utf8_lossy(&path)),
+            kind,
+            mode: format!("{:04o}", inode.meta.mode),
+            uid: inode.meta.uid,
+            gid: inode.meta.gid,
+            size: wim.file_size(inode),
+            links: inode.names.len(),
+            modified: inode.meta.modified.seconds,
+            xattrs: inode.meta.xattrs.iter().map(|x| String::from_utf8_lossy(&x.name).into_owned()).collect(),
+        };
+        if args.json {
+            serde_json::to_writer(&mut out, &entry)?;
+            writeln!(out)?;
+        } else {
+            let Entry { path, mode, uid, gid, size, links, .. } = &entry;
+            writeln!(out, "{letter}{mode} {links:>3} {uid:>5} {gid:>5} {size:>10} {}", path.escape_debug())?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn kind(kind: Kind) -> (char, &'static str) {
+    match kind {
+        Kind::File => ('-', "file"),
+        Kind::Directory => ('d', "directory"),
+        Kind::Symlink(_) => ('l', "symlink"),
+        Kind::Special(Special::Fifo) => ('p', "fifo"),
+        Kind::Special(Special::Socket) => ('s', "socket"),
+        Kind::Special(Special::Char(_)) => ('c', "char"),
+        Kind::Special(Special::Block(_)) => ('b', "block"),
+    }
+}
