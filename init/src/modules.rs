@@ -155,12 +155,14 @@ fn told(errno: Errno) -> String {
     }
 }
 
-/// What each device says of itself: those on a bus, and those of a class (inputs, the firmware's tables). All of
-/// `/sys/devices` holds no other, and has ten times as many folders.
+/// The classes whose devices say what driver they want; other devices say it on their bus.
+const CLASSES: &[&str] = &["class/dmi", "class/input"];
+
+/// What each device says of itself. All of `/sys/devices` holds no other, and has ten times as many folders.
 fn modaliases(sys: &Path) -> Vec<String> {
     let mut found: Vec<String> = entries(&sys.join("bus"))
         .flat_map(|bus| entries(&bus.join("devices")))
-        .chain(entries(&sys.join("class")).flat_map(|class| entries(&class)))
+        .chain(CLASSES.iter().flat_map(|class| entries(&sys.join(class))))
         .filter_map(|device| std::fs::read_to_string(device.join("modalias")).ok())
         .map(|text| text.trim().to_owned())
         .filter(|modalias| !modalias.is_empty())
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_on_buses_and_of_classes_are_found() {
+    fn devices_on_buses_and_of_some_classes_are_found() {
         let sys = tempfile::tempdir().unwrap();
         let device = |path: &str, modalias: Option<&str>| {
             let folder = sys.path().join(path);
@@ -192,9 +194,10 @@ mod tests {
         device("bus/pci/devices/0000:00:03.0", Some("pci:v1\n"));
         device("bus/pci/devices/0000:00:04.0", Some("pci:v1\n"));
         device("bus/cpu/devices/cpu0", Some("\n"));
-        device("class/tty/ttyS0", None);
+        device("bus/serio/devices/serio0", None);
+        device("class/input/input0", Some("input:b0019\n"));
         device("class/dmi/id", Some("dmi:bvn1\n"));
-        assert_eq!(modaliases(sys.path()), ["dmi:bvn1", "pci:v1", "virtio:d00000002v00001AF4"]);
+        assert_eq!(modaliases(sys.path()), ["dmi:bvn1", "input:b0019", "pci:v1", "virtio:d00000002v00001AF4"]);
     }
 
     #[test]
