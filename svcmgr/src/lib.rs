@@ -9,7 +9,15 @@
 //!                  control (Varlink), notify, channel to PID 1
 //! ```
 
+pub mod control;
+pub mod daemon;
 pub mod graph;
+pub mod host;
 pub mod load;
+pub mod machine;
+pub mod notify;
+pub mod output;
 pub mod profile;
+pub mod startup;
+pub mod supervisor;
 pub mod unit;

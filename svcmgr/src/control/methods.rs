@@ -1,0 +1,352 @@
+//! What the calls on the control socket mean. A call is answered at once, or leaves its client waiting.
+
+use serde::de::DeserializeOwned;
+
+use super::protocol::{self, SERVICE_INTERFACE};
+use super::{Client, Lines, Pending};
+use crate::graph::UnitId;
+use crate::host::Host;
+use crate::host::real::RealHost;
+use crate::machine::{Machine, Phase, Refusal, WaiterId};
+use crate::output::Line;
+use crate::supervisor::Supervisor;
+use crate::unit::full_name;
+
+/// So many lines are sent at most where all go into one reply.
+const MAX_LINES: usize = 2000;
+
+/// What is known about this system besides its units.
+#[derive(Debug, Clone, Default)]
+pub struct Mode {
+    /// Whether `init` of ours booted it.
+    pub manufacturing: bool,
+    /// The image's name.
+    pub image: String,
+    /// The image's version.
+    pub version: String,
+    /// The active profile.
+    pub profile: String,
+}
+
+/// Why a call has no result: the reply that says so.
+type Failure = Box<varlink::Reply>;
+
+/// What the methods work on.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Units and processes.
+    pub supervisor: &'a mut Supervisor<RealHost>,
+    /// This system.
+    pub mode: &'a Mode,
+    /// Counts up over all jobs.
+    pub next_waiter: &'a mut WaiterId,
+}
+
+/// Answers one call, or notes in the client what it waits for.
+///
+/// # Errors
+/// When it is not a call at all: the client is not one of ours.
+pub fn call(client: &mut Client, message: &[u8], context: &mut Context<'_>) -> Result<(), String> {
+    let request: varlink::Request<'_> = serde_json::from_slice(message).map_err(|error| error.to_string())?;
+    client.oneway = request.oneway == Some(true);
+    if request.upgrade == Some(true) {
+        client.reply(&protocol::service_error("MethodNotImplemented", "method", &request.method));
+        return Ok(());
+    }
+    let parameters = request.parameters.unwrap_or_else(|| serde_json::json!({}));
+    let result = match request.method.rsplit_once('.') {
+        Some(("org.varlink.service", method)) => service(client, method, parameters),
+        Some((protocol::NAME, method)) => manager(client, method, parameters, request.more == Some(true), context),
+        _ => Err(Box::new(protocol::service_error(
+            "InterfaceNotFound",
+            "interface",
+            request.method.rsplit_once('.').map_or(&*request.method, |(interface, _)| interface),
+        ))),
+    };
+    if let Err(reply) = result {
+        client.reply(&reply);
+    }
+    Ok(())
+}
+
+fn service(client: &mut Client, method: &str, parameters: serde_json::Value) -> Result<(), Failure> {
+    match method {
+        "GetInfo" => {
+            client.answer(&serde_json::json!({
+                "vendor": "mmos",
+                "product": "svcmgr",
+                "version": env!("CARGO_PKG_VERSION"),
+                "url": "",
+                "interfaces": ["org.varlink.service", protocol::NAME],
+            }));
+            Ok(())
+        }
+        "GetInterfaceDescription" => {
+            let name = parameters.get("interface").and_then(|name| name.as_str()).unwrap_or_default();
+            let text = match name {
+                protocol::NAME => protocol::INTERFACE,
+                "org.varlink.service" => SERVICE_INTERFACE,
+                "" => return Err(Box::new(protocol::service_error("InvalidParameter", "parameter", "interface"))),
+                other => return Err(Box::new(protocol::service_error("InterfaceNotFound", "interface", other))),
+            };
+            client.answer(&serde_json::json!({ "description": text }));
+            Ok(())
+        }
+        other => {
+            Err(Box::new(protocol::service_error("MethodNotFound", "method", &format!("org.varlink.service.{other}"))))
+        }
+    }
+}
+
+fn manager(
+    client: &mut Client,
+    method: &str,
+    parameters: serde_json::Value,
+    more: bool,
+    context: &mut Context<'_>,
+) -> Result<(), Failure> {
+    match method {
+        "GetMode" => {
+            let mode = context.mode.clone();
+            client.answer(&protocol::GetMode_Reply {
+                manufacturing: mode.manufacturing,
+                image: mode.image,
+                version: mode.version,
+                profile: mode.profile,
+            });
+        }
+        "ListUnits" => {
+            let machine = &context.supervisor.machine;
+            let units = machine.graph().iter().filter_map(|(id, _)| unit(machine, id)).collect();
+            client.answer(&protocol::ListUnits_Reply { units });
+        }
+        "GetUnit" => {
+            let args: protocol::GetUnit_Args = arguments(parameters)?;
+            let id = find(&context.supervisor.machine, &args.name)?;
+            answer_unit(client, &context.supervisor.machine, id);
+        }
+        "Start" => {
+            let args: protocol::Start_Args = arguments(parameters)?;
+            let (id, waiter) = job(client, &args.name, "start a unit", context)?;
+            context.supervisor.start(id, waiter).map_err(|refusal| refused(&args.name, refusal))?;
+            client.pending = Pending::Job(waiter, id);
+        }
+        "Stop" => {
+            let args: protocol::Stop_Args = arguments(parameters)?;
+            let (id, waiter) = job(client, &args.name, "stop a unit", context)?;
+            context.supervisor.stop(id, waiter);
+            client.pending = Pending::Job(waiter, id);
+        }
+        "Restart" => {
+            let args: protocol::Restart_Args = arguments(parameters)?;
+            let (id, waiter) = job(client, &args.name, "restart a unit", context)?;
+            context.supervisor.restart(id, waiter).map_err(|refusal| refused(&args.name, refusal))?;
+            client.pending = Pending::Job(waiter, id);
+        }
+        "Logs" => {
+            let args: protocol::Logs_Args = arguments(parameters)?;
+            logs(client, &args, more, context)?;
+        }
+        "WaitBoot" => match context.supervisor.machine.boot_summary() {
+            (_, true) => answer_boot(client, &context.supervisor.machine),
+            (_, false) => client.pending = Pending::Boot,
+        },
+        "Shutdown" => {
+            let args: protocol::Shutdown_Args = arguments(parameters)?;
+            must_be_root(client, "end the machine")?;
+            let ending = match args.ending {
+                protocol::Ending::poweroff => link::Ending::Poweroff,
+                protocol::Ending::reboot => link::Ending::Reboot,
+                protocol::Ending::halt => link::Ending::Halt,
+            };
+            client.answer(&serde_json::json!({}));
+            // The answer first: nobody may be there to send it afterwards.
+            client.write();
+            context.supervisor.shutdown(ending);
+        }
+        other => {
+            let method = format!("{}.{other}", protocol::NAME);
+            return Err(Box::new(protocol::service_error("MethodNotFound", "method", &method)));
+        }
+    }
+    Ok(())
+}
+
+fn arguments<T: DeserializeOwned>(parameters: serde_json::Value) -> Result<T, Failure> {
+    serde_json::from_value(parameters)
+        .map_err(|error| Box::new(protocol::service_error("InvalidParameter", "parameter", &error.to_string())))
+}
+
+fn find(machine: &Machine, name: &str) -> Result<UnitId, Failure> {
+    machine
+        .find(&full_name(name))
+        .ok_or_else(|| Box::new(protocol::error("NoSuchUnit", &protocol::NoSuchUnit_Args { name: full_name(name) })))
+}
+
+fn must_be_root(client: &Client, what: &str) -> Result<(), Failure> {
+    if client.uid == 0 {
+        return Ok(());
+    }
+    let reason = format!("only root may {what}; user {} may look", client.uid);
+    Err(Box::new(protocol::error("PermissionDenied", &protocol::PermissionDenied_Args { reason })))
+}
+
+fn job(client: &Client, name: &str, what: &str, context: &mut Context<'_>) -> Result<(UnitId, WaiterId), Failure> {
+    must_be_root(client, what)?;
+    let id = find(&context.supervisor.machine, name)?;
+    *context.next_waiter = context.next_waiter.wrapping_add(1);
+    Ok((id, *context.next_waiter))
+}
+
+fn refused(name: &str, refusal: Refusal) -> Failure {
+    let args = protocol::UnitRefused_Args { name: full_name(name), reason: refusal.to_string() };
+    Box::new(protocol::error("UnitRefused", &args))
+}
+
+/// Answers a job that is over.
+pub fn answer_job(client: &mut Client, machine: &Machine, id: UnitId, result: Result<(), String>) {
+    match result {
+        Ok(()) => answer_unit(client, machine, id),
+        Err(reason) => {
+            let name = machine.unit(id).map(|unit| unit.name.clone()).unwrap_or_default();
+            client.reply(&protocol::error("JobFailed", &protocol::JobFailed_Args { name, reason }));
+        }
+    }
+}
+
+/// Answers `WaitBoot`.
+pub fn answer_boot(client: &mut Client, machine: &Machine) {
+    let (summary, _) = machine.boot_summary();
+    let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+    client.answer(&protocol::WaitBoot_Reply {
+        auto: count(summary.auto),
+        up: count(summary.up),
+        failed: summary.failed.iter().filter_map(|id| unit(machine, *id)).collect(),
+        upAt: micros(summary.up_at),
+    });
+}
+
+fn answer_unit(client: &mut Client, machine: &Machine, id: UnitId) {
+    if let Some(unit) = unit(machine, id) {
+        // All replies that carry one unit have the same form.
+        client.answer(&protocol::GetUnit_Reply { unit });
+    }
+}
+
+fn micros(time: u64) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+/// A unit, as the protocol shows it.
+fn unit(machine: &Machine, id: UnitId) -> Option<protocol::Unit> {
+    let unit = machine.unit(id)?;
+    let state = machine.state(id)?;
+    let (start, from) = machine.start_type(id);
+    Some(protocol::Unit {
+        name: unit.name.clone(),
+        description: unit.description.clone(),
+        path: unit.path.display().to_string(),
+        start: match start {
+            crate::unit::StartType::Auto => protocol::StartType::auto,
+            crate::unit::StartType::Demand => protocol::StartType::demand,
+            crate::unit::StartType::Disabled => protocol::StartType::disabled,
+        },
+        startFrom: from.to_owned(),
+        state: match state.phase {
+            Phase::Inactive => protocol::State::inactive,
+            Phase::Queued => protocol::State::queued,
+            Phase::StartPre(_) | Phase::StartMain(_) | Phase::StartPost(_) => protocol::State::starting,
+            Phase::Active => protocol::State::active,
+            Phase::StopHeld
+            | Phase::StopCommand(_)
+            | Phase::StopTerm
+            | Phase::StopKill
+            | Phase::StopPost(_)
+            | Phase::StopFinal => protocol::State::stopping,
+            Phase::Backoff => protocol::State::backoff,
+            Phase::Done => protocol::State::done,
+            Phase::Failed => protocol::State::failed,
+            Phase::Refused => protocol::State::refused,
+        },
+        reason: state.reason.clone(),
+        status: state.status.clone(),
+        pid: state.main.map(|process| i64::from(process.pid)),
+        restarts: i64::from(state.restarts),
+        exitCode: state.exit_code.map(i64::from),
+        exitSignal: state.exit_signal.map(i64::from),
+        startedAt: state.started_at.map(micros),
+        activeAt: state.active_at.map(micros),
+    })
+}
+
+fn logs(client: &mut Client, args: &protocol::Logs_Args, more: bool, context: &mut Context<'_>) -> Result<(), Failure> {
+    let id = find(&context.supervisor.machine, &args.name)?;
+    let Some(unit) = context.supervisor.machine.unit(id) else { return Ok(()) };
+    let name = unit.name.clone();
+    let wanted = usize::try_from(args.lines).unwrap_or(0);
+    let time = context.supervisor.host.now().boot;
+    context.supervisor.host.outputs.drain(id, time, false);
+    let outputs = &context.supervisor.host.outputs;
+    if more {
+        let tail = outputs.tail(id, &name, wanted);
+        client.pending = Pending::Lines(Box::new(Lines { unit: id, tail, follow: args.follow, held: None }));
+        return Ok(());
+    }
+    let wanted = if wanted == 0 { MAX_LINES } else { wanted.min(MAX_LINES) };
+    let mut tail = outputs.tail(id, &name, wanted);
+    let mut entries = Vec::new();
+    loop {
+        let lines = outputs.next_lines(id, &mut tail);
+        if lines.is_empty() {
+            break;
+        }
+        entries.extend(lines.into_iter().map(|line| log_line(&name, line)));
+    }
+    client.answer(&protocol::Logs_Reply { entries });
+    Ok(())
+}
+
+/// Gives a client the next lines of the log that it reads, as many as it takes.
+pub fn send_lines(client: &mut Client, supervisor: &Supervisor<RealHost>) {
+    let mut lines = match std::mem::replace(&mut client.pending, Pending::Nothing) {
+        Pending::Lines(lines) => lines,
+        other => {
+            client.pending = other;
+            return;
+        }
+    };
+    let name = supervisor.machine.unit(lines.unit).map(|unit| unit.name.clone()).unwrap_or_default();
+    while client.takes_lines() {
+        let next = supervisor.host.outputs.next_lines(lines.unit, &mut lines.tail);
+        if next.is_empty() {
+            if lines.follow {
+                break;
+            }
+            let entries = lines.held.take().into_iter().collect();
+            client.answer(&protocol::Logs_Reply { entries });
+            return;
+        }
+        for line in next {
+            let line = log_line(&name, line);
+            // Only the next line tells whether this is the last; a follower has no last.
+            let ready = match lines.follow {
+                true => Some(line),
+                false => lines.held.replace(line),
+            };
+            if let Some(line) = ready {
+                client.reply(&protocol::reply(&protocol::Logs_Reply { entries: vec![line] }, true));
+            }
+        }
+    }
+    client.pending = Pending::Lines(lines);
+}
+
+fn log_line(unit: &str, line: Line) -> protocol::LogLine {
+    protocol::LogLine {
+        seq: micros(line.seq),
+        time: micros(line.time),
+        unit: unit.to_owned(),
+        priority: i64::from(line.priority),
+        text: line.text,
+    }
+}

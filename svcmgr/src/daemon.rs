@@ -1,0 +1,471 @@
+//! The loop: one thread, one epoll descriptor. Waits for what happens, turns it into events of the machine and calls
+//! of clients, and goes on whatever fails. How it begins, and takes over from one that died, is in [`crate::startup`].
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use link::FromInit;
+use rustix::event::epoll::{self, EventFlags};
+use rustix::time::Timespec;
+
+use crate::control::methods::{self, Context, Mode};
+use crate::control::{ClientId, Clients, Listener, Pending};
+use crate::graph::UnitId;
+use crate::host::Host;
+use crate::host::real::{RealHost, Token};
+use crate::machine::{Event, Exit, Role, WaiterId};
+use crate::notify::{Notification, NotifySocket};
+use crate::supervisor::Supervisor;
+use crate::unit::NotifyAccess;
+
+/// PID 1 tells how a process that was taken over ended; if it has not after this time, nobody knows.
+const REPORT_GRACE: u64 = 2_000_000;
+/// All services together have this time to stop, however long their own timeouts are; then the machine ends.
+const SHUTDOWN_BOUND: u64 = 120_000_000;
+/// Without cgroups, what is left of a service is looked for at this interval.
+const LINGER_INTERVAL: u64 = 50_000;
+/// Messages on the notify socket that are read before others get their turn.
+const NOTIFY_BATCH: usize = 64;
+/// The same for clients that want to be accepted.
+const ACCEPT_BATCH: usize = 16;
+
+/// The supervisor's process.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Units and system.
+    pub supervisor: Supervisor<RealHost>,
+    /// The notify socket, if it could be made.
+    pub notify: Option<NotifySocket>,
+    /// The control socket, if it could be made.
+    pub listener: Option<Listener>,
+    /// Signals, if they could be had.
+    pub signals: Option<OwnedFd>,
+    /// This system.
+    pub mode: Mode,
+    /// Processes that were taken over and are gone, and when nobody will know how they ended.
+    pub unreported: BTreeMap<(UnitId, Role), u64>,
+    clients: Clients,
+    next_waiter: WaiterId,
+    shutdown_at: Option<u64>,
+    leaving: bool,
+}
+
+impl Daemon {
+    /// With everything that it works on.
+    pub fn new(supervisor: Supervisor<RealHost>, mode: Mode) -> Daemon {
+        Daemon {
+            supervisor,
+            notify: None,
+            listener: None,
+            signals: None,
+            mode,
+            unreported: BTreeMap::new(),
+            clients: Clients::default(),
+            next_waiter: 0,
+            shutdown_at: None,
+            leaving: false,
+        }
+    }
+
+    /// Runs until all is stopped and there is no PID 1 of ours that ends the machine, or until told to leave.
+    pub fn run(&mut self) {
+        let mut events = Vec::with_capacity(64);
+        while !self.leaving {
+            self.supervisor.tick();
+            self.pass_time();
+            self.answer();
+            if self.supervisor.is_stopped() && self.supervisor.host.channel().is_none() {
+                return;
+            }
+            let timeout = self.timeout();
+            events.clear();
+            let waited =
+                epoll::wait(&self.supervisor.host.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
+            match waited {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    log::error!("waiting for events failed: {error}");
+                    // Not in a circle at full speed, should it go on failing.
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+            }
+            // Last words count: what a service said before it ended is heard before its end is seen.
+            self.hear_notify();
+            for event in &events {
+                let (flags, data) = (event.flags, event.data);
+                if let Some(token) = Token::from_data(data) {
+                    self.dispatch(token, flags);
+                }
+            }
+        }
+    }
+
+    fn dispatch(&mut self, token: Token, flags: EventFlags) {
+        match token {
+            Token::Init => self.hear_init(flags),
+            Token::Signals => self.hear_signals(),
+            // Heard before all others.
+            Token::Notify => {}
+            Token::Listener => self.accept(),
+            Token::Client(id) => self.serve(id, flags),
+            Token::Output(id) => self.read_output(id, false),
+            Token::Start(id, role) => self.started(id, role),
+            Token::Process(id, role) => self.process_ended(id, role),
+            Token::Population(id) => {
+                if self.supervisor.host.is_empty_now(id) {
+                    self.supervisor.event(id, Event::Empty);
+                }
+            }
+        }
+    }
+
+    /// How long there is nothing to do.
+    fn timeout(&self) -> Option<Timespec> {
+        let now = self.supervisor.host.now().mono;
+        let mut next = self.supervisor.machine.next_deadline();
+        let mut at = |time: Option<u64>| next = [next, time].into_iter().flatten().min();
+        at(self.unreported.values().min().copied());
+        at(self.shutdown_at);
+        at(self.supervisor.host.has_lingering().then(|| now.saturating_add(LINGER_INTERVAL)));
+        // Rounded up to the clock that epoll has, so that the deadline has passed when it returns.
+        let millis = next?.saturating_sub(now).div_ceil(1000);
+        let seconds = i64::try_from(millis / 1000).unwrap_or(i64::MAX);
+        let nanos = i64::try_from((millis % 1000).saturating_mul(1_000_000)).unwrap_or(0);
+        Some(Timespec { tv_sec: seconds, tv_nsec: nanos })
+    }
+
+    fn pass_time(&mut self) {
+        let now = self.supervisor.host.now().mono;
+        let late: Vec<(UnitId, Role)> =
+            self.unreported.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
+        for (id, role) in late {
+            self.unreported.remove(&(id, role));
+            self.supervisor.host.forget(id, role, Exit::Unknown);
+            self.supervisor.event(id, exited(role, Exit::Unknown));
+        }
+        for id in self.supervisor.host.lingering() {
+            self.supervisor.event(id, Event::Empty);
+        }
+        match (self.supervisor.ending(), self.shutdown_at) {
+            (Some(_), None) => self.shutdown_at = Some(now.saturating_add(SHUTDOWN_BOUND)),
+            (Some(_), Some(at)) if at <= now && !self.supervisor.is_stopped() => {
+                log::error!("services still run after {} s: the machine ends without them", SHUTDOWN_BOUND / 1_000_000);
+                self.supervisor.finish();
+                self.shutdown_at = Some(u64::MAX);
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers jobs that are over, and those who wait for the boot.
+    fn answer(&mut self) {
+        while let Some((waiter, result)) = self.supervisor.next_answer() {
+            let waiting = |pending: &Pending| matches!(pending, Pending::Job(w, _) if *w == waiter);
+            for client in self.clients.waiting(waiting) {
+                if let Some(found) = self.clients.get(client)
+                    && let Pending::Job(_, unit) = found.pending
+                {
+                    found.pending = Pending::Nothing;
+                    methods::answer_job(found, &self.supervisor.machine, unit, result.clone());
+                }
+                self.go_on(client);
+            }
+        }
+        if self.supervisor.take_boot_complete() {
+            for client in self.clients.waiting(|pending| matches!(pending, Pending::Boot)) {
+                if let Some(found) = self.clients.get(client) {
+                    found.pending = Pending::Nothing;
+                    methods::answer_boot(found, &self.supervisor.machine);
+                }
+                self.go_on(client);
+            }
+        }
+    }
+
+    fn hear_init(&mut self, flags: EventFlags) {
+        loop {
+            let received = match self.supervisor.host.channel().map(link::Channel::receive) {
+                Some(Ok(Some(received))) => received,
+                Some(Ok(None)) => break,
+                Some(Err(error)) => {
+                    log::error!("PID 1 cannot be heard: {error}");
+                    break;
+                }
+                None => return,
+            };
+            match received.text.parse() {
+                Ok(FromInit::Reaped { pid, status }) => self.reaped(pid, status),
+                Ok(FromInit::Shutdown(ending)) => self.supervisor.shutdown(ending),
+                Ok(FromInit::Stored(_) | FromInit::Begin) => {}
+                Err(error) => log::warn!("{error}"),
+            }
+        }
+        if flags.contains(EventFlags::HUP) {
+            log::error!("PID 1 has closed the channel: going on without it");
+            self.supervisor.host.drop_channel();
+        }
+    }
+
+    /// PID 1 tells how a process ended.
+    pub fn reaped(&mut self, pid: i32, status: i32) {
+        self.hear_notify();
+        if let Some((id, role, exit)) = self.supervisor.host.reaped(pid, exit_of(status)) {
+            self.unreported.remove(&(id, role));
+            self.read_output(id, true);
+            self.supervisor.event(id, exited(role, exit));
+        }
+    }
+
+    fn hear_signals(&mut self) {
+        let Some(signals) = &self.signals else { return };
+        // signalfd(2): struct signalfd_siginfo is 128 bytes, the number its first four.
+        let mut buffer = [0; 128];
+        while let Ok(n) = rustix::io::read(signals, &mut buffer) {
+            let Some([a, b, c, d]) = buffer.first_chunk::<4>().filter(|_| n == 128) else { return };
+            let number = u32::from_ne_bytes([*a, *b, *c, *d]);
+            let is_term = i32::try_from(number) == Ok(libc::SIGTERM);
+            if self.supervisor.host.channel().is_some() {
+                // PID 1 starts us again, and we take everything over: nothing is stopped.
+                if is_term {
+                    log::info!("told to leave: services go on, the next supervisor takes them over");
+                    self.leaving = true;
+                    return;
+                }
+            } else if self.supervisor.ending().is_none() {
+                self.supervisor.shutdown(link::Ending::Halt);
+            } else {
+                self.leaving = true;
+                return;
+            }
+        }
+    }
+
+    fn hear_notify(&mut self) {
+        for _ in 0..NOTIFY_BATCH {
+            let received = match self.notify.as_ref().map(NotifySocket::receive) {
+                Some(Ok(Some(received))) => received,
+                Some(Ok(None)) | None => return,
+                Some(Err(error)) => return log::warn!("the notify socket cannot be read: {error}"),
+            };
+            self.notified(received.0, received.1);
+        }
+    }
+
+    fn notified(&mut self, pid: i32, notification: Notification) {
+        let by_pid = self.supervisor.host.role_of(pid);
+        let found = by_pid.map(|(id, role)| (id, Some(role))).or_else(|| {
+            let name = self.supervisor.host.unit_of(pid)?;
+            Some((self.supervisor.machine.find(&name)?, None))
+        });
+        let Some((id, role)) = found else {
+            return log::debug!("process {pid}, of no service of ours, sent a notification");
+        };
+        let Some(unit) = self.supervisor.machine.unit(id) else { return };
+        let allowed = match (unit.service.notify_access, role) {
+            (NotifyAccess::None, _) => false,
+            (NotifyAccess::Main, role) => role == Some(Role::Main),
+            (NotifyAccess::Exec, role) => role.is_some(),
+            (NotifyAccess::All, _) => true,
+        };
+        if !allowed {
+            log::warn!("{}: process {pid} may not speak for it (NotifyAccess=)", unit.name);
+            return;
+        }
+        if let Some(main) = notification.main_pid
+            && role != Some(Role::Main).filter(|_| main == pid)
+        {
+            self.rename_main(id, main);
+        }
+        if let Some(status) = notification.status {
+            self.supervisor.machine.set_status(id, status);
+        }
+        if notification.ready {
+            self.supervisor.event(id, Event::Ready);
+        } else {
+            self.supervisor.carry_out();
+        }
+    }
+
+    fn rename_main(&mut self, id: UnitId, pid: i32) {
+        let Some(unit) = self.supervisor.machine.unit(id) else { return };
+        let known = self.supervisor.host.role_of(pid);
+        if known == Some((id, Role::Main)) {
+            return;
+        }
+        // Another service's process is never ours to watch, whatever a service says.
+        let belongs = known.is_none() && self.supervisor.host.unit_of(pid).is_none_or(|name| name == unit.name);
+        if !belongs {
+            log::warn!("{}: MAINPID={pid} is not a process of it, ignored", unit.name);
+            return;
+        }
+        match self.supervisor.host.rename_main(id, pid) {
+            Ok(process) => self.supervisor.event(id, Event::Spawned(Role::Main, process)),
+            Err(error) => log::warn!("{}: MAINPID={pid}: {error}, ignored", unit.name),
+        }
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPT_BATCH {
+            let (socket, uid) = match self.listener.as_ref().map(Listener::accept) {
+                Some(Ok(Some(accepted))) => accepted,
+                Some(Ok(None)) | None => return,
+                Some(Err(error)) => return log::warn!("a client cannot be accepted: {error}"),
+            };
+            let Some(id) = self.clients.admit(socket, uid) else { continue };
+            let watched = match self.clients.get(id) {
+                Some(client) => self.supervisor.host.watch(client.fd(), Token::Client(id), READING),
+                None => continue,
+            };
+            if let Err(error) = watched {
+                log::warn!("a client cannot be watched: {error}");
+                self.clients.remove(id);
+            }
+        }
+    }
+
+    fn serve(&mut self, id: ClientId, flags: EventFlags) {
+        let Some(client) = self.clients.get(id) else { return };
+        if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
+            return self.clients.remove(id);
+        }
+        if flags.intersects(EventFlags::RDHUP) && !matches!(client.pending, Pending::Nothing) {
+            // It has hung up on a log that it followed, or on a job: the job goes on.
+            return self.clients.remove(id);
+        }
+        if !client.read() {
+            return self.clients.remove(id);
+        }
+        self.go_on(id);
+    }
+
+    /// Handles what a client has sent, sends what there is for it, and watches it for what it waits for.
+    fn go_on(&mut self, id: ClientId) {
+        loop {
+            let Some(client) = self.clients.get(id) else { return };
+            methods::send_lines(client, &self.supervisor);
+            let before = client.has_output();
+            if !client.write() {
+                return self.clients.remove(id);
+            }
+            // More of a log fits now.
+            if before && !client.has_output() && matches!(client.pending, Pending::Lines(_)) {
+                continue;
+            }
+            if !client.takes_calls() {
+                break;
+            }
+            let message = match client.next_call() {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => {
+                    log::warn!("a client (user {}) is cut off: {error}", client.uid);
+                    return self.clients.remove(id);
+                }
+            };
+            let mut context =
+                Context { supervisor: &mut self.supervisor, mode: &self.mode, next_waiter: &mut self.next_waiter };
+            if let Err(error) = methods::call(client, &message, &mut context) {
+                log::warn!("a client (user {}) sent what is no call, and is cut off: {error}", client.uid);
+                return self.clients.remove(id);
+            }
+        }
+        let Some(client) = self.clients.get(id) else { return };
+        let mut flags = READING;
+        if !client.takes_calls() {
+            // What it sends meanwhile waits; that it hangs up does not.
+            flags.remove(EventFlags::IN);
+        }
+        if client.has_output() {
+            flags |= EventFlags::OUT;
+        }
+        if let Err(error) = epoll::modify(&self.supervisor.host.epoll, client.fd(), Token::Client(id).data(), flags) {
+            log::warn!("a client cannot be watched: {error}");
+            self.clients.remove(id);
+        }
+    }
+
+    fn read_output(&mut self, id: UnitId, last: bool) {
+        let time = self.supervisor.host.now().boot;
+        if self.supervisor.host.outputs.drain(id, time, last) || last {
+            for client in self.clients.waiting(|pending| matches!(pending, Pending::Lines(lines) if lines.unit == id)) {
+                self.go_on(client);
+            }
+        }
+    }
+
+    fn started(&mut self, id: UnitId, role: Role) {
+        if self.supervisor.host.started(id, role) == Some(true) && role == Role::Main {
+            self.supervisor.event(id, Event::Executed);
+        }
+    }
+
+    fn process_ended(&mut self, id: UnitId, role: Role) {
+        // It may have been executed, have spoken, and have ended, all since we last looked: in that order.
+        self.started(id, role);
+        self.hear_notify();
+        if let Some(exit) = self.supervisor.host.reap(id, role) {
+            self.read_output(id, true);
+            self.supervisor.event(id, exited(role, exit));
+        } else if self.supervisor.host.knows(id, role) && !self.supervisor.host.is_ours(id, role) {
+            self.await_report(id, role);
+        }
+    }
+
+    /// A process that was taken over is gone: PID 1 will tell how it ended, or, in the end, nobody.
+    pub fn await_report(&mut self, id: UnitId, role: Role) {
+        self.supervisor.host.unwatch(id, role);
+        let grace = if self.supervisor.host.channel().is_some() { REPORT_GRACE } else { 0 };
+        let at = self.supervisor.host.now().mono.saturating_add(grace);
+        self.unreported.entry((id, role)).or_insert(at);
+    }
+
+    /// Watches the sockets and gives them to PID 1 to keep.
+    pub fn open_sockets(&mut self, notify: Option<OwnedFd>, control: Option<OwnedFd>, run: &std::path::Path) {
+        let fresh = (notify.is_none(), control.is_none());
+        let made = notify.map_or_else(|| NotifySocket::bind(&run.join("notify")), |fd| Ok(NotifySocket::from_fd(fd)));
+        match made {
+            Ok(socket) => {
+                self.keep(Token::Notify, "notify", socket.as_fd(), fresh.0);
+                self.notify = Some(socket);
+            }
+            Err(error) => log::error!("no notify socket: {error}; services of Type=notify cannot get ready"),
+        }
+        let made = control.map_or_else(|| Listener::bind(&run.join("control")), |fd| Ok(Listener::from_fd(fd)));
+        match made {
+            Ok(socket) => {
+                self.keep(Token::Listener, "control", socket.as_fd(), fresh.1);
+                self.listener = Some(socket);
+            }
+            Err(error) => log::error!("no control socket: {error}; services run, and cannot be asked about"),
+        }
+    }
+
+    fn keep(&self, token: Token, name: &str, fd: std::os::fd::BorrowedFd<'_>, fresh: bool) {
+        if let Err(error) = self.supervisor.host.watch(fd, token, EventFlags::IN) {
+            log::error!("the socket {name} cannot be watched: {error}");
+        }
+        if fresh {
+            self.supervisor.host.store(name, fd);
+        }
+    }
+}
+
+const READING: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+
+fn exited(role: Role, exit: Exit) -> Event {
+    match role {
+        Role::Main => Event::MainExited(exit),
+        Role::Control => Event::ControlExited(exit),
+    }
+}
+
+/// A wait status, as wait(2) gives it and PID 1 passes it on.
+pub fn exit_of(status: i32) -> Exit {
+    if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status))
+    } else if libc::WIFSIGNALED(status) {
+        Exit::Signal { signal: libc::WTERMSIG(status), core: libc::WCOREDUMP(status) }
+    } else {
+        Exit::Unknown
+    }
+}

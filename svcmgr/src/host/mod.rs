@@ -1,0 +1,80 @@
+//! What the supervisor asks of the system, behind one trait: the real one makes processes, and the tests' double can
+//! make any call fail. Beside it, what only the real one needs: [`sys`], [`spawn`], [`cgroup`], [`users`].
+
+pub mod cgroup;
+pub mod real;
+pub mod spawn;
+pub mod sys;
+pub mod users;
+
+use std::io;
+
+use link::ToInit;
+
+use crate::graph::UnitId;
+use crate::machine::{BootSummary, Now, Outcome, Process, Role, UnitState};
+use crate::unit::{Command, Unit};
+
+/// A command to be executed for a unit.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The unit's number.
+    pub id: UnitId,
+    /// The unit.
+    pub unit: &'a Unit,
+    /// The command.
+    pub command: &'a Command,
+    /// As which of the unit's processes.
+    pub role: Role,
+    /// The main process, for commands beside it.
+    pub main_pid: Option<i32>,
+    /// How the run went so far, for `ExecStop=` and `ExecStopPost=`.
+    pub ended: Option<(Outcome, Option<i32>, Option<i32>)>,
+}
+
+/// What the supervisor asks of the system.
+pub trait Host {
+    /// The time.
+    fn now(&self) -> Now;
+
+    /// Makes the process of `launch`, which waits to be released before it executes its program, so that it never
+    /// runs unrecorded.
+    ///
+    /// # Errors
+    /// In words, for the unit's reason; there is no process then.
+    fn spawn(&mut self, launch: &Launch<'_>) -> Result<Process, String>;
+
+    /// Lets a process that [`Host::spawn`] made go on.
+    fn release(&mut self, id: UnitId, role: Role);
+
+    /// Sends `signal` to all processes of a unit.
+    ///
+    /// # Errors
+    /// When it cannot be sent; the unit's timeout goes on all the same.
+    fn signal(&mut self, id: UnitId, unit: &Unit, state: &UnitState, signal: i32) -> io::Result<()>;
+
+    /// Whether none of a unit's processes is left. If some are, [`crate::machine::Event::Empty`] follows once they
+    /// are gone.
+    ///
+    /// # Errors
+    /// When it cannot be known; no event follows then.
+    fn await_empty(&mut self, id: UnitId, unit: &Unit) -> io::Result<bool>;
+
+    /// Writes a unit's state down for the next supervisor.
+    ///
+    /// # Errors
+    /// When it cannot be written. The unit goes on; it is not taken over rightly should the supervisor die.
+    fn persist(&mut self, unit: &Unit, state: &UnitState) -> io::Result<()>;
+
+    /// Writes down that the boot is complete.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn persist_boot(&mut self, summary: &BootSummary) -> io::Result<()>;
+
+    /// Tells PID 1.
+    ///
+    /// # Errors
+    /// When it cannot be sent, or there is no PID 1 of ours.
+    fn tell_init(&mut self, message: &ToInit) -> io::Result<()>;
+}

@@ -1,0 +1,284 @@
+//! The system calls for which there is no safe wrapper: making a process in its cgroup, and the few steps that it
+//! takes between fork and exec, where nothing may allocate or lock.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use libc::{c_char, c_int};
+
+/// The exit code of a child that was never released, since the supervisor that made it died first.
+pub const NEVER_RAN: i32 = 241;
+/// The exit code of a child whose program could not be executed; systemd.exec(5), `EXIT_EXEC`.
+pub const NOT_EXECUTED: i32 = 203;
+
+/// The steps between fork and exec that can fail, as the child reports them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ChildStep {
+    /// A session of its own.
+    Session = 1,
+    /// Its terminal.
+    Terminal = 2,
+    /// Its standard streams.
+    Streams = 3,
+    /// Its groups.
+    Groups = 4,
+    /// Its user.
+    User = 5,
+    /// Its working directory.
+    Directory = 6,
+    /// Its program.
+    Execute = 7,
+}
+
+impl ChildStep {
+    /// The step of this number.
+    pub fn from_number(number: u8) -> Option<ChildStep> {
+        use ChildStep::{Directory, Execute, Groups, Session, Streams, Terminal, User};
+        [Session, Terminal, Streams, Groups, User, Directory, Execute].into_iter().find(|step| *step as u8 == number)
+    }
+}
+
+/// A child's standard stream.
+#[derive(Debug, Clone, Copy)]
+pub enum Stream<'a> {
+    /// This descriptor.
+    Fd(BorrowedFd<'a>),
+    /// The terminal of the plan.
+    Tty,
+}
+
+/// All that a child needs, prepared before it is made.
+#[derive(Debug)]
+pub struct ChildPlan<'a> {
+    /// The program.
+    pub program: &'a CStr,
+    /// Its arguments, from `argv[0]`.
+    pub arguments: &'a [&'a CStr],
+    /// Its environment.
+    pub environment: &'a [&'a CStr],
+    /// Where it is to be; `None` stays.
+    pub directory: Option<&'a CStr>,
+    /// It may be elsewhere if that does not exist.
+    pub directory_optional: bool,
+    /// User, group, supplementary groups; `None` stays root.
+    pub user: Option<(u32, u32, &'a [u32])>,
+    /// Input, output, errors.
+    pub streams: [Stream<'a>; 3],
+    /// Its terminal.
+    pub tty: Option<&'a CStr>,
+    /// Its cgroup's folder.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// A child that has been made and waits to be released.
+#[derive(Debug)]
+pub struct RawChild {
+    /// Its number.
+    pub pid: i32,
+    /// A descriptor of it, if the kernel gave one along.
+    pub pidfd: Option<OwnedFd>,
+    /// Whether it is in its cgroup already.
+    pub in_cgroup: bool,
+}
+
+/// Makes the child of `plan`. It reads one byte from `theirs` before it executes its program, and writes what failed
+/// to it; the descriptor closes with the execution.
+pub fn spawn(plan: &ChildPlan<'_>, theirs: BorrowedFd<'_>) -> io::Result<RawChild> {
+    let pointers = |list: &[&CStr]| -> Vec<*const c_char> {
+        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let arguments = pointers(plan.arguments);
+    let environment = pointers(plan.environment);
+    let tiers = [plan.cgroup, None];
+    let mut last = io::Error::from_raw_os_error(libc::ENOSYS);
+    for cgroup in tiers.iter().skip(usize::from(plan.cgroup.is_none())) {
+        match clone3(*cgroup) {
+            Ok(Cloned::Child) => child(plan, &arguments, &environment, theirs.as_raw_fd()),
+            Ok(Cloned::Parent(pid, pidfd)) => {
+                return Ok(RawChild { pid, pidfd: Some(pidfd), in_cgroup: cgroup.is_some() });
+            }
+            // Out of processes or memory: another way would not change that.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) => return Err(error),
+            // A kernel without clone3 or without CLONE_INTO_CGROUP, or a cgroup that takes no processes that way.
+            Err(error) => last = error,
+        }
+    }
+    if last.raw_os_error() != Some(libc::ENOSYS) && plan.cgroup.is_none() {
+        return Err(last);
+    }
+    // SAFETY: this process has one thread, and the child does nothing but call `child`, which allocates nothing.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => child(plan, &arguments, &environment, theirs.as_raw_fd()),
+        pid => Ok(RawChild { pid, pidfd: None, in_cgroup: false }),
+    }
+}
+
+enum Cloned {
+    Child,
+    Parent(i32, OwnedFd),
+}
+
+/// clone3(2) as fork does it, with a pidfd, and into a cgroup.
+fn clone3(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all of clone_args are integers, for which zero is a value, and means "none" to clone3.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(libc::CLONE_PIDFD.unsigned_abs());
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(fd.as_raw_fd().unsigned_abs());
+    }
+    // SAFETY: `args` lives through the call and has the size that is given; without CLONE_VM the child gets a copy of
+    // the address space, as with fork, and this process has one thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        pid if pid > 0 => {
+            // SAFETY: with CLONE_PIDFD the kernel has put a new descriptor there, which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Cloned::Parent(i32::try_from(pid).map_err(io::Error::other)?, pidfd))
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The child's way to its program. Nothing here allocates, locks, or returns.
+fn child(plan: &ChildPlan<'_>, arguments: &[*const c_char], environment: &[*const c_char], report: RawFd) -> ! {
+    let (step, errno) = match prepare(plan, report) {
+        Ok(()) => {
+            // SAFETY: program and both lists are NUL-terminated and live in the parent's copy of memory.
+            unsafe { libc::execve(plan.program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+            (ChildStep::Execute, errno())
+        }
+        Err(failed) => failed,
+    };
+    let mut message = [step as u8, 0, 0, 0, 0];
+    for (slot, byte) in message.iter_mut().skip(1).zip(errno.to_ne_bytes()) {
+        *slot = byte;
+    }
+    // SAFETY: `message` is 5 bytes long; _exit ends this process without running anything of the parent's.
+    unsafe {
+        libc::write(report, message.as_ptr().cast(), 5);
+        libc::_exit(NOT_EXECUTED)
+    }
+}
+
+fn prepare(plan: &ChildPlan<'_>, report: RawFd) -> Result<(), (ChildStep, c_int)> {
+    let check = |step: ChildStep, result: libc::c_long| if result < 0 { Err((step, errno())) } else { Ok(()) };
+    // SAFETY: system calls with integers, and with pointers to memory of the plan, which lives as long as this copy of
+    // the address space; raw calls for the identity, since the C library's would look for other threads.
+    unsafe {
+        check(ChildStep::Session, libc::setsid().into())?;
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::umask(0o022);
+
+        let mut tty = -1;
+        if let Some(path) = plan.tty {
+            tty = libc::open(path.as_ptr(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+            check(ChildStep::Terminal, tty.into())?;
+            // The session's terminal, unless another session has it: output alone needs none.
+            libc::ioctl(tty, libc::TIOCSCTTY, 0);
+        }
+        for (target, stream) in (0..).zip(&plan.streams) {
+            let from = match stream {
+                Stream::Fd(fd) => fd.as_raw_fd(),
+                Stream::Tty => tty,
+            };
+            // The supervisor's own 0 to 2 are open, so that no descriptor of the plan is one of them.
+            check(ChildStep::Streams, libc::dup2(from, target).into())?;
+        }
+        // All of ours are close-on-exec; what somebody else left open is made so.
+        const CLOSE_RANGE_CLOEXEC: c_int = 4;
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, CLOSE_RANGE_CLOEXEC);
+
+        if let Some((uid, gid, groups)) = plan.user {
+            check(ChildStep::Groups, libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
+            check(ChildStep::Groups, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
+            check(ChildStep::User, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
+        }
+        if let Some(path) = plan.directory {
+            let result = libc::chdir(path.as_ptr());
+            if !plan.directory_optional {
+                check(ChildStep::Directory, result.into())?;
+            }
+        }
+
+        // To be released: one byte. The other end closed means that the supervisor died before it wrote us down.
+        let mut go = 0_u8;
+        loop {
+            match libc::read(report, (&raw mut go).cast(), 1) {
+                1 => return Ok(()),
+                -1 if errno() == libc::EINTR => {}
+                _ => libc::_exit(NEVER_RAN),
+            }
+        }
+    }
+}
+
+fn errno() -> c_int {
+    // SAFETY: the C library's errno of this thread.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Blocks SIGINT, SIGTERM and SIGHUP and makes a descriptor from which they are read; all other signals get their
+/// default actions back, whatever was inherited, and services with them. SIGPIPE alone stays ignored, in us.
+pub fn signals() -> io::Result<OwnedFd> {
+    // SAFETY: signal sets on the stack; signal numbers that cannot be set are refused by the kernel without harm.
+    unsafe {
+        for number in 1..=31 {
+            if number != libc::SIGPIPE {
+                libc::signal(number, libc::SIG_DFL);
+            }
+        }
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, number);
+        }
+        if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Takes descriptor `number`, which was inherited, and makes it close-on-exec.
+///
+/// # Errors
+/// When it is not open.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl on a number; the descriptor is taken once, at the start, before anything else could own it.
+    unsafe {
+        if libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Sends `signal` to the process `pid`, or, if negative, to the process group `-pid`; signal 0 asks whether it is
+/// there. See [kill(2)](https://man7.org/linux/man-pages/man2/kill.2.html).
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // 0, -1 and 1 would hit ourselves, all, or PID 1.
+    if (-1..=1).contains(&pid) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: two integers.
+    match unsafe { libc::kill(pid, signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

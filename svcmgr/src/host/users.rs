@@ -1,0 +1,143 @@
+//! Users and groups from `/etc/passwd` and `/etc/group`: the C library's way would load modules at run time, which a
+//! static program must not. Formats: passwd(5), group(5).
+
+use std::path::Path;
+
+/// Who a service runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Its user's number.
+    pub uid: u32,
+    /// Its group's number.
+    pub gid: u32,
+    /// The other groups that it is in.
+    pub groups: Vec<u32>,
+    /// The user's name.
+    pub name: String,
+    /// Its home.
+    pub home: String,
+    /// Its shell.
+    pub shell: String,
+}
+
+/// Looks `User=` and `Group=` up in the files beneath `root`; either may be a number. `None`, if neither is given.
+///
+/// # Errors
+/// In words, for the unit's reason.
+pub fn identity(root: &Path, user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, String> {
+    if user.is_none() && group.is_none() {
+        return Ok(None);
+    }
+    let read = |file: &str| {
+        let path = root.join(file);
+        std::fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    };
+    resolve(user.unwrap_or("root"), group, &|| read("etc/passwd"), &|| read("etc/group")).map(Some)
+}
+
+type Reader<'a> = &'a dyn Fn() -> Result<String, String>;
+
+fn resolve(user: &str, group: Option<&str>, passwd: Reader<'_>, groups: Reader<'_>) -> Result<Identity, String> {
+    let number = user.parse::<u32>().ok();
+    let users = passwd();
+    let known = users.as_deref().ok().and_then(|text| text.lines().find_map(|line| account(line, user, number)));
+    let mut identity = match (known, number) {
+        (Some(identity), _) => identity,
+        (None, Some(uid)) => Identity {
+            uid,
+            gid: uid,
+            groups: Vec::new(),
+            name: user.to_owned(),
+            home: "/".to_owned(),
+            shell: "/bin/sh".to_owned(),
+        },
+        // The numbers of root are the kernel's own.
+        (None, None) if user == "root" => Identity {
+            uid: 0,
+            gid: 0,
+            groups: Vec::new(),
+            name: user.to_owned(),
+            home: "/root".to_owned(),
+            shell: "/bin/sh".to_owned(),
+        },
+        (None, None) => {
+            users?;
+            return Err(format!("there is no user {user:?} in /etc/passwd (User=)"));
+        }
+    };
+    let text = groups();
+    if let Some(group) = group {
+        let found = text.as_deref().ok().and_then(|text| text.lines().find_map(|line| group_number(line, group)));
+        identity.gid = match (found, group.parse::<u32>()) {
+            (Some(gid), _) | (None, Ok(gid)) => gid,
+            (None, Err(_)) => {
+                text?;
+                return Err(format!("there is no group {group:?} in /etc/group (Group=)"));
+            }
+        };
+    }
+    let lines = text.as_deref().unwrap_or("").lines();
+    identity.groups = lines.filter_map(|line| membership(line, &identity.name)).collect();
+    identity.groups.push(identity.gid);
+    identity.groups.sort_unstable();
+    identity.groups.dedup();
+    Ok(identity)
+}
+
+fn account(line: &str, name: &str, number: Option<u32>) -> Option<Identity> {
+    let fields: Vec<&str> = line.split(':').collect();
+    let [known, _, uid, gid, _, home, shell] = fields.as_slice() else { return None };
+    let uid = uid.parse().ok()?;
+    let gid = gid.parse().ok()?;
+    (*known == name || Some(uid) == number).then(|| Identity {
+        uid,
+        gid,
+        groups: Vec::new(),
+        name: (*known).to_owned(),
+        home: (*home).to_owned(),
+        shell: (*shell).to_owned(),
+    })
+}
+
+fn group_number(line: &str, name: &str) -> Option<u32> {
+    let mut fields = line.split(':');
+    (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
+}
+
+fn membership(line: &str, user: &str) -> Option<u32> {
+    let mut fields = line.split(':').skip(2);
+    let gid = fields.next()?.parse().ok()?;
+    fields.next()?.split(',').any(|member| member.trim() == user).then_some(gid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nbroken\ntester:x:1000:100:T:/home/t:/bin/sh\n";
+    const GROUP: &str = "root:x:0:\nusers:x:100:\naudio:x:29:other,tester\nvideo:x:44:tester\n";
+
+    fn of(user: &str, group: Option<&str>) -> Result<Identity, String> {
+        resolve(user, group, &|| Ok(PASSWD.to_owned()), &|| Ok(GROUP.to_owned()))
+    }
+
+    #[test]
+    fn a_user_is_found_by_name_and_number_with_its_groups() {
+        for user in ["tester", "1000"] {
+            let identity = of(user, None).unwrap();
+            assert_eq!((identity.uid, identity.gid, identity.home.as_str()), (1000, 100, "/home/t"));
+            assert_eq!(identity.groups, [29, 44, 100]);
+        }
+        assert_eq!(of("tester", Some("audio")).unwrap().gid, 29);
+        assert_eq!(of("4242", Some("7")).unwrap().gid, 7);
+    }
+
+    #[test]
+    fn who_is_not_there_is_named() {
+        assert_eq!(of("nobody", None).unwrap_err(), "there is no user \"nobody\" in /etc/passwd (User=)");
+        assert_eq!(of("root", Some("wheel")).unwrap_err(), "there is no group \"wheel\" in /etc/group (Group=)");
+        let gone: Reader<'_> = &|| Err("no file".to_owned());
+        assert_eq!(resolve("x", None, gone, gone).unwrap_err(), "no file");
+        assert_eq!(resolve("root", None, gone, gone).unwrap().uid, 0);
+    }
+}

@@ -1,0 +1,103 @@
+//! `svcmgr`: reads the command line, sets the log up, finds the channel to PID 1, and runs the supervisor.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use link::channel::{Channel, ENV, SVCMGR_FD};
+use log::LevelFilter;
+use svcmgr::startup::{Options, run};
+
+const HELP: &str = "\
+The supervisor of mmos: starts services from unit files and keeps them running.
+On a device init runs it. On another Linux, for tests of units:
+
+  svcmgr --root DIR --run DIR [--profile NAME] [--cgroup DIR|none] [--debug]
+
+  --root DIR      where etc/mmos/units, usr/lib/systemd/system and so on are (default: /)
+  --run DIR       where sockets, states and logs go (default: /run/mmos)
+  --profile NAME  the active profile (default: what the boot or the image says, else Default)
+  --cgroup DIR    folder of a cgroup v2 hierarchy for the services' cgroups, or \"none\"
+                  (default: /sys/fs/cgroup/mmos)
+  --debug         log more
+  --help          this text
+  --version       the version
+
+Without PID 1 of mmos, the first SIGTERM or SIGINT stops all services, the second leaves at once.
+";
+
+fn main() -> ExitCode {
+    let (options, level) = match parse(std::env::args_os().skip(1)) {
+        Ok(Parsed::Run(options, level)) => (options, level),
+        Ok(Parsed::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("svcmgr: {error}; see svcmgr --help");
+            return ExitCode::from(2);
+        }
+    };
+    let channel = if std::env::var_os(ENV).is_some() { svcmgr::host::sys::inherited(SVCMGR_FD).ok() } else { None };
+    let channel = channel.map(Channel::from_fd);
+    // As PID 1's child the kernel's log is ours; elsewhere it is not.
+    let is_child_of_init = channel.is_some() && std::os::unix::process::parent_id() == 1;
+    if !is_child_of_init || link::kmsg::install("svcmgr", level).is_err() {
+        let _ = log::set_logger(&Stderr);
+        log::set_max_level(level);
+    }
+    match run(&options, channel) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("cannot run: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+enum Parsed {
+    Run(Options, LevelFilter),
+    Print(String),
+}
+
+fn parse(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Parsed, String> {
+    let mut options = Options::default();
+    let mut level = LevelFilter::Info;
+    while let Some(argument) = arguments.next() {
+        let name = argument.to_string_lossy().into_owned();
+        let mut value = || arguments.next().ok_or_else(|| format!("{name} needs a value"));
+        match name.as_str() {
+            "--root" => options.root = PathBuf::from(value()?),
+            "--run" => options.run = PathBuf::from(value()?),
+            "--profile" => options.profile = Some(value()?.to_string_lossy().into_owned()),
+            "--cgroup" => {
+                let folder = value()?;
+                options.cgroup = (folder != "none").then(|| PathBuf::from(folder));
+            }
+            "--debug" => level = LevelFilter::Debug,
+            "--help" | "-h" => return Ok(Parsed::Print(HELP.to_owned())),
+            "--version" => return Ok(Parsed::Print(format!("svcmgr {}\n", env!("CARGO_PKG_VERSION")))),
+            _ => return Err(format!("unknown argument {name}")),
+        }
+    }
+    Ok(Parsed::Run(options, level))
+}
+
+/// The log where there is no PID 1 of ours.
+struct Stderr;
+
+impl log::Log for Stderr {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let _ = std::io::Write::write_all(
+                &mut std::io::stderr(),
+                format!("svcmgr[{}] {}: {}\n", std::process::id(), record.level(), record.args()).as_bytes(),
+            );
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,288 @@
+//! How the supervisor begins: what the command line says, what PID 1 hands over, which units there are, which of them
+//! run already. Then the loop in [`crate::daemon`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use link::{BootRecord, Channel, Ending, FromInit};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::control::methods::Mode;
+use crate::daemon::{Daemon, exit_of};
+use crate::graph::{Graph, UnitId};
+use crate::host::real::{Adopted, RealHost, Token};
+use crate::host::sys;
+use crate::machine::{Event, Machine, Phase, Role, UnitState};
+use crate::profile::{self, ImageInfo, Profile};
+use crate::supervisor::Supervisor;
+use crate::unit::specifier::Machine as ThisMachine;
+use crate::unit::{StartType, Unit};
+use rustix::event::epoll::EventFlags;
+
+/// PID 1 hands its descriptors over at once; a supervisor that waited for ever would be none.
+const HANDOVER_BOUND: Duration = Duration::from_secs(5);
+
+/// What the command line says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Where `etc`, `usr` and `lib` are.
+    pub root: PathBuf,
+    /// Where sockets, states and logs are.
+    pub run: PathBuf,
+    /// The profile, instead of what the boot says.
+    pub profile: Option<String>,
+    /// Where services' cgroups are; `None` does without.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            root: PathBuf::from("/"),
+            run: PathBuf::from(link::paths::RUN),
+            profile: None,
+            cgroup: Some(PathBuf::from("/sys/fs/cgroup/mmos")),
+        }
+    }
+}
+
+/// What PID 1 handed over.
+#[derive(Debug, Default)]
+struct Handover {
+    stored: BTreeMap<String, OwnedFd>,
+    /// Processes that ended meanwhile, with their wait status.
+    reaped: Vec<(i32, i32)>,
+    shutdown: Option<Ending>,
+}
+
+/// Runs the supervisor. Returns when it was told to leave.
+///
+/// # Errors
+/// When the kernel does not give what nothing works without: an epoll descriptor, `/dev/null`.
+pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
+    raise_descriptor_limit();
+    let signals = sys::signals().inspect_err(|error| log::error!("no signals: {error}")).ok();
+    let mut handover = channel.as_ref().map(take_over).unwrap_or_default();
+    let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), channel)?;
+
+    let (mode, profile) = mode_and_profile(options);
+    let (graph, starts) = load(&options.root, &profile);
+    let mut machine = Machine::new(graph, starts);
+    let states = host.states();
+    let taken_over = restore(&mut machine, &mut host, states, &mut handover);
+    if let Some(up_at) = host.boot_complete_at() {
+        machine.restore_boot(up_at);
+    }
+    if !taken_over.is_empty() {
+        log::info!("taking over {} units from the supervisor before", taken_over.len());
+    }
+
+    let mut daemon = Daemon::new(Supervisor::new(machine, host), mode);
+    daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);
+    if let Some(signals) = signals {
+        if let Err(error) = daemon.supervisor.host.watch(signals.as_fd(), Token::Signals, EventFlags::IN) {
+            log::error!("signals cannot be watched: {error}");
+        }
+        daemon.signals = Some(signals);
+    }
+    adopt(&mut daemon, &taken_over, &handover.reaped);
+    // Told before anything is started: what is ending is only stopped.
+    if let Some(ending) = handover.shutdown {
+        daemon.supervisor.shutdown(ending);
+    }
+    daemon.supervisor.boot(&taken_over);
+    daemon.run();
+    Ok(())
+}
+
+/// Receives what PID 1 kept, until it says that this is all.
+fn take_over(channel: &Channel) -> Handover {
+    let mut handover = Handover::default();
+    let end = Instant::now().checked_add(HANDOVER_BOUND);
+    loop {
+        let received = match channel.receive() {
+            Ok(Some(received)) => received,
+            Ok(None) => {
+                let left = end.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
+                let timeout = Timespec::try_from(left).ok();
+                let mut fds = [PollFd::new(channel, PollFlags::IN)];
+                match poll(&mut fds, timeout.as_ref()) {
+                    Ok(0) => {
+                        log::error!("PID 1 did not hand over within {} s: beginning without", HANDOVER_BOUND.as_secs());
+                        return handover;
+                    }
+                    Ok(_) if fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)) => {
+                        log::error!("PID 1 has closed the channel");
+                        return handover;
+                    }
+                    Ok(_) | Err(rustix::io::Errno::INTR) => continue,
+                    Err(error) => {
+                        log::error!("PID 1 cannot be waited for: {error}");
+                        return handover;
+                    }
+                }
+            }
+            Err(error) => {
+                log::error!("PID 1 cannot be heard: {error}");
+                return handover;
+            }
+        };
+        match (received.text.parse(), received.fd) {
+            (Ok(FromInit::Begin), _) => return handover,
+            (Ok(FromInit::Stored(name)), Some(fd)) => {
+                handover.stored.insert(name, fd);
+            }
+            (Ok(FromInit::Stored(name)), None) => log::error!("PID 1 handed over {name} without its descriptor"),
+            (Ok(FromInit::Reaped { pid, status }), _) => handover.reaped.push((pid, status)),
+            (Ok(FromInit::Shutdown(ending)), _) => handover.shutdown = Some(ending),
+            (Err(error), _) => log::error!("{error}"),
+        }
+    }
+}
+
+fn mode_and_profile(options: &Options) -> (Mode, Profile) {
+    let record = BootRecord::read(&options.run.join("boot.json")).ok();
+    let path = options.root.join(link::paths::IMAGE_INFO.trim_start_matches('/'));
+    let image = ImageInfo::read(&path).unwrap_or_else(|error| {
+        log::error!("{error}");
+        ImageInfo::default()
+    });
+    let manufacturing = record.is_some();
+    let asked = options
+        .profile
+        .clone()
+        .or_else(|| record.and_then(|record| record.profile))
+        .or_else(|| image.profile.clone())
+        .unwrap_or_else(|| profile::DEFAULT.to_owned());
+    let folder = options.root.join(link::paths::PROFILES.trim_start_matches('/'));
+    let profile = Profile::read(&folder, &asked).unwrap_or_else(|error| {
+        log::error!("{error}; the profile {} is used", profile::DEFAULT);
+        Profile::read(&folder, profile::DEFAULT).unwrap_or_else(|error| {
+            if asked != profile::DEFAULT {
+                log::error!("{error}");
+            }
+            Profile::empty(profile::DEFAULT)
+        })
+    });
+    log::info!("profile {}", profile.name);
+    let mode = Mode { manufacturing, image: image.name, version: image.version, profile: profile.name.clone() };
+    (mode, profile)
+}
+
+fn load(root: &Path, profile: &Profile) -> (Graph, Vec<(StartType, String)>) {
+    let loaded = crate::load::load(root, &ThisMachine::of_this_system(root));
+    for problem in &loaded.problems {
+        log::warn!("{problem}");
+    }
+    for (kind, (count, example)) in &loaded.unsupported {
+        log::info!("{count} units of type {kind} are not supported yet, such as {}", example.display());
+    }
+    for name in profile.named() {
+        if loaded.resolve(name).is_none() {
+            log::warn!("profile {} names {name}, which does not exist", profile.name);
+        }
+    }
+    let graph = Graph::new(loaded);
+    for cycle in &graph.cycles {
+        log::error!("{cycle}; these units are refused, the others start");
+    }
+    let starts: Vec<(StartType, String)> =
+        graph.units.iter().map(|unit| profile.start_type(&unit.name, unit.start)).collect();
+    for (unit, (start, _)) in graph.units.iter().zip(&starts) {
+        if let Some(reason) = &unit.refused
+            && !reason.starts_with("ordering cycle")
+        {
+            tell_refused(unit, *start, reason);
+        }
+    }
+    (graph, starts)
+}
+
+/// A unit that was to run is an error; one of the many that a distribution brings along is not.
+fn tell_refused(unit: &Unit, start: StartType, reason: &str) {
+    if start == StartType::Auto {
+        log::error!("{} is refused: {reason}", unit.name);
+        for note in &unit.notes {
+            log::warn!("{note}");
+        }
+    } else {
+        log::debug!("{} is refused: {reason}", unit.name);
+    }
+}
+
+/// Gives the machine what the supervisor before wrote down, and its pipes back.
+fn restore(
+    machine: &mut Machine,
+    host: &mut RealHost,
+    states: BTreeMap<String, UnitState>,
+    handover: &mut Handover,
+) -> BTreeSet<UnitId> {
+    let mut taken_over = BTreeSet::new();
+    for (name, state) in states {
+        match machine.find(&name) {
+            Some(id) => {
+                machine.restore(id, state);
+                taken_over.insert(id);
+            }
+            None => log::error!("{name} was running, and its unit file is gone: it is left alone"),
+        }
+    }
+    let outputs: Vec<String> = handover.stored.keys().filter(|name| name.starts_with("out:")).cloned().collect();
+    for stored in outputs {
+        let Some(fd) = handover.stored.remove(&stored) else { continue };
+        let name = stored.strip_prefix("out:").unwrap_or_default();
+        let Some(id) = machine.find(name) else { continue };
+        if let Err(error) = host.watch(fd.as_fd(), Token::Output(id), EventFlags::IN) {
+            log::error!("{name}: its output cannot be watched: {error}");
+        }
+        if let Err(error) = host.outputs.adopt(id, name, fd) {
+            log::error!("{name}: its output cannot be taken over: {error}");
+        }
+    }
+    taken_over
+}
+
+/// Takes the running processes over, each only if it is still the one that was made then.
+fn adopt(daemon: &mut Daemon, taken_over: &BTreeSet<UnitId>, reaped: &[(i32, i32)]) {
+    let mut ended = Vec::new();
+    for id in taken_over {
+        let Some(state) = daemon.supervisor.machine.state(*id) else { continue };
+        let (phase, processes) = (state.phase, [(Role::Main, state.main), (Role::Control, state.control)]);
+        for (role, process) in processes {
+            let Some(process) = process else { continue };
+            let adopted = daemon.supervisor.host.adopt(*id, role, process);
+            match (adopted, role, phase) {
+                (Adopted::Running, Role::Main, Phase::StartMain(_)) => {
+                    daemon.supervisor.event(*id, Event::Executed);
+                }
+                (Adopted::Running | Adopted::Waiting, _, _) => {}
+                (Adopted::Gone, _, _) => {
+                    daemon.supervisor.host.mourn(*id, role, process, phase != Phase::Active);
+                    ended.push((*id, role, process.pid));
+                }
+            }
+        }
+    }
+    for (pid, status) in reaped {
+        log::debug!("process {pid} ended meanwhile: {}", exit_of(*status));
+        daemon.reaped(*pid, *status);
+    }
+    for (id, role, _) in ended {
+        if daemon.supervisor.host.knows(id, role) {
+            daemon.await_report(id, role);
+        }
+    }
+}
+
+/// Pipes, logs and pidfds of many services are more than the usual 1024 descriptors.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::warn!("the limit of open files cannot be raised: {error}");
+    }
+}

@@ -1,0 +1,346 @@
+//! Carries the machine's actions out on a [`Host`], in the order that makes a takeover exact: processes are made but
+//! wait, states are written down, and only then is anything let go, signalled or answered.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use link::{Ending, ToInit};
+
+use crate::graph::UnitId;
+use crate::host::{Host, Launch};
+use crate::machine::{
+    Action, BootSummary, CommandRef, Event, Exit, Machine, Now, Phase, Refusal, Role, UnitAction, UnitState, WaiterId,
+};
+use crate::unit::{Command, Unit};
+
+/// The machine and the system that it runs on.
+#[derive(Debug)]
+pub struct Supervisor<H> {
+    /// All units.
+    pub machine: Machine,
+    /// The system.
+    pub host: H,
+    answers: VecDeque<(WaiterId, Result<(), String>)>,
+    boot_just_complete: bool,
+    ending: Option<Ending>,
+    stopped: bool,
+    /// Units whose notes have been said.
+    noted: BTreeSet<UnitId>,
+    unwritten: BTreeSet<UnitId>,
+}
+
+impl<H: Host> Supervisor<H> {
+    /// Joins both.
+    pub fn new(machine: Machine, host: H) -> Supervisor<H> {
+        Supervisor {
+            machine,
+            host,
+            answers: VecDeque::new(),
+            boot_just_complete: false,
+            ending: None,
+            stopped: false,
+            noted: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
+        }
+    }
+
+    /// Starts what is started at boot, but what was taken over, whose lost actions are carried out again.
+    pub fn boot(&mut self, taken_over: &BTreeSet<UnitId>) {
+        let now = self.host.now();
+        self.machine.boot(now, taken_over);
+        for id in taken_over {
+            self.machine.resume(*id, now);
+        }
+        self.carry_out();
+    }
+
+    /// Something happened to a unit.
+    pub fn event(&mut self, id: UnitId, event: Event) {
+        let now = self.host.now();
+        self.machine.event(id, event, now);
+        self.carry_out();
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self) {
+        let now = self.host.now();
+        if self.machine.next_deadline().is_some_and(|at| at <= now.mono) {
+            self.machine.tick(now);
+        }
+        // What could not be written down is tried again.
+        if !self.unwritten.is_empty() {
+            let again = std::mem::take(&mut self.unwritten);
+            self.write_down(again);
+        }
+        self.carry_out();
+    }
+
+    /// See [`Machine::request_start`].
+    pub fn start(&mut self, id: UnitId, waiter: WaiterId) -> Result<(), Refusal> {
+        let result = self.machine.request_start(id, waiter, self.host.now());
+        self.carry_out();
+        result
+    }
+
+    /// See [`Machine::request_stop`].
+    pub fn stop(&mut self, id: UnitId, waiter: WaiterId) {
+        self.machine.request_stop(id, waiter, self.host.now());
+        self.carry_out();
+    }
+
+    /// See [`Machine::request_restart`].
+    pub fn restart(&mut self, id: UnitId, waiter: WaiterId) -> Result<(), Refusal> {
+        let result = self.machine.request_restart(id, waiter, self.host.now());
+        self.carry_out();
+        result
+    }
+
+    /// Stops everything, then tells PID 1 to end the machine.
+    pub fn shutdown(&mut self, ending: Ending) {
+        if self.ending.is_some() {
+            return;
+        }
+        log::info!("stopping all services: {}", ending.word());
+        self.ending = Some(ending);
+        if let Err(error) = self.host.tell_init(&ToInit::Stopping(ending)) {
+            log::error!("PID 1 cannot be told that the machine is ending: {error}");
+        }
+        self.machine.shutdown(self.host.now());
+        self.carry_out();
+    }
+
+    /// How the machine is to end, if it is.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// Whether all is stopped, after [`Supervisor::shutdown`].
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The next answer to somebody who waits.
+    pub fn next_answer(&mut self) -> Option<(WaiterId, Result<(), String>)> {
+        self.answers.pop_front()
+    }
+
+    /// Whether the boot became complete since this was last asked.
+    pub fn take_boot_complete(&mut self) -> bool {
+        std::mem::take(&mut self.boot_just_complete)
+    }
+
+    /// Works off all actions, and those that come of them.
+    pub fn carry_out(&mut self) {
+        loop {
+            let actions = self.machine.take_actions();
+            let dirty = self.machine.take_dirty();
+            if actions.is_empty() && dirty.is_empty() {
+                return;
+            }
+            let mut made = BTreeMap::new();
+            let mut later = Vec::with_capacity(actions.len());
+            for action in actions {
+                match action {
+                    Action::Unit(id, UnitAction::Spawn(role, command)) => {
+                        self.spawn(id, role, command);
+                        made.insert((id, role), ());
+                    }
+                    other => later.push(other),
+                }
+            }
+            let mut dirty = dirty;
+            dirty.append(&mut self.machine.take_dirty());
+            self.write_down(dirty);
+            for (id, role) in made.into_keys() {
+                self.host.release(id, role);
+            }
+            for action in later {
+                self.do_later(action);
+            }
+        }
+    }
+
+    fn do_later(&mut self, action: Action) {
+        match action {
+            Action::Unit(_, UnitAction::Spawn(..)) => {}
+            Action::Unit(id, UnitAction::Signal(signal)) => {
+                if let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id))
+                    && let Err(error) = self.host.signal(id, unit, state, signal)
+                {
+                    log::warn!("{}: {} cannot be sent: {error}", unit.name, crate::unit::signal::name(signal));
+                }
+            }
+            Action::Unit(id, UnitAction::AwaitEmpty) => {
+                let Some(unit) = self.machine.unit(id) else { return };
+                let empty = match self.host.await_empty(id, unit) {
+                    Ok(empty) => empty,
+                    Err(error) => {
+                        // Without this the unit would wait for ever for what cannot be known.
+                        log::warn!("{}: cannot see whether its processes are gone: {error}", unit.name);
+                        true
+                    }
+                };
+                if empty {
+                    let now = self.host.now();
+                    self.machine.event(id, Event::Empty, now);
+                }
+            }
+            Action::Changed(id, from, to) => self.tell(id, from, to),
+            Action::Answer(waiter, result) => self.answers.push_back((waiter, result)),
+            Action::BootComplete => {
+                self.boot_just_complete = true;
+                let (summary, _) = self.machine.boot_summary();
+                if let Err(error) = self.host.persist_boot(&summary) {
+                    log::warn!("that the boot is complete cannot be written down: {error}");
+                }
+                self.tell_boot(&summary);
+            }
+            Action::AllStopped => self.finish(),
+        }
+    }
+
+    /// Tells PID 1 to end the machine now, whatever still runs.
+    pub fn finish(&mut self) {
+        if std::mem::replace(&mut self.stopped, true) {
+            return;
+        }
+        let Some(ending) = self.ending else { return };
+        log::info!("all services are stopped: {}", ending.word());
+        if let Err(error) = self.host.tell_init(&ToInit::End(ending)) {
+            log::error!("PID 1 cannot be told to end the machine: {error}");
+        }
+    }
+
+    fn spawn(&mut self, id: UnitId, role: Role, command: CommandRef) {
+        let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id)) else { return };
+        let Some(found) = find_command(unit, command) else { return };
+        let ended = matches!(command, CommandRef::Stop(_) | CommandRef::StopPost(_)).then_some((
+            state.outcome,
+            state.exit_code,
+            state.exit_signal,
+        ));
+        let main_pid = state.main.map(|process| process.pid);
+        let launch = Launch { id, unit, command: found, role, main_pid, ended };
+        let event = match self.host.spawn(&launch) {
+            Ok(process) => Event::Spawned(role, process),
+            Err(reason) => {
+                let exit = Exit::NotExecuted(format!("{} could not be started: {reason}", found.program));
+                match role {
+                    Role::Main => Event::MainExited(exit),
+                    Role::Control => Event::ControlExited(exit),
+                }
+            }
+        };
+        let now = self.host.now();
+        self.machine.event(id, event, now);
+    }
+
+    fn write_down(&mut self, dirty: BTreeSet<UnitId>) {
+        for id in dirty {
+            let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id)) else { continue };
+            if let Err(error) = self.host.persist(unit, state) {
+                log::warn!("{}: its state cannot be written down: {error}", unit.name);
+                self.unwritten.insert(id);
+            }
+        }
+    }
+
+    fn tell(&mut self, id: UnitId, from: Phase, to: Phase) {
+        let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id)) else { return };
+        if to == Phase::Queued && self.noted.insert(id) {
+            for note in &unit.notes {
+                log::warn!("{note}");
+            }
+        }
+        if state.phase != to {
+            // It has moved on already: only where it came to is of interest, unless it was up meanwhile.
+            if to != Phase::Active {
+                return;
+            }
+        }
+        let line = describe(unit, state, from, to);
+        match (line, to) {
+            (Some(line), Phase::Failed) => log::error!("{line}"),
+            (Some(line), Phase::Backoff | Phase::StopKill) => log::warn!("{line}"),
+            (Some(line), _) => log::info!("{line}"),
+            (None, _) => {}
+        }
+    }
+
+    fn tell_boot(&self, summary: &BootSummary) {
+        log::info!("{}", describe_boot(&self.machine, summary, self.host.now()));
+    }
+}
+
+/// The line that says how the boot went.
+pub fn describe_boot(machine: &Machine, summary: &BootSummary, now: Now) -> String {
+    let at = if summary.up_at == 0 { now.boot } else { summary.up_at };
+    let mut line = format!("boot complete: {} of {} auto services up", summary.up, summary.auto);
+    if summary.failed.is_empty() {
+        let (seconds, millis) = (at / 1_000_000, (at % 1_000_000) / 1000);
+        line.push_str(&format!(", {seconds}.{millis:03} s after the kernel started"));
+    } else {
+        let failed: Vec<String> = summary
+            .failed
+            .iter()
+            .filter_map(|id| {
+                let state = machine.state(*id)?;
+                let reason = if state.reason.is_empty() { state.phase.word() } else { &state.reason };
+                Some(format!("{} ({reason})", machine.unit(*id)?.name))
+            })
+            .collect();
+        line.push_str(&format!(", failed: {}", failed.join(", ")));
+    }
+    line
+}
+
+fn describe(unit: &Unit, state: &UnitState, from: Phase, to: Phase) -> Option<String> {
+    let name = &unit.name;
+    let because = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let took = || {
+        let micros = state.active_at.unwrap_or(0).saturating_sub(state.started_at.unwrap_or(0));
+        match micros {
+            0..=999 => "after less than 1 ms".to_owned(),
+            _ => format!("after {} ms", micros / 1000),
+        }
+    };
+    Some(match to {
+        Phase::Active if from == Phase::StopHeld => format!("{name}: stays active"),
+        Phase::Active => match state.main {
+            Some(process) => format!("{name}: active {} (pid {})", took(), process.pid),
+            None => format!("{name}: active {}", took()),
+        },
+        Phase::Done => format!("{name}: done{}", because(&state.reason)),
+        Phase::Failed => format!("{name}: failed{}", because(&state.reason)),
+        Phase::Inactive => format!("{name}: stopped{}", because(&state.reason)),
+        Phase::Backoff => {
+            let delay = unit.service.restart_delay(state.restarts);
+            format!("{name}: {}; starts again in {delay} (restart {})", state.reason, state.restarts.saturating_add(1))
+        }
+        Phase::StopKill => format!("{name}: {}", state.reason),
+        Phase::Queued
+        | Phase::StartPre(_)
+        | Phase::StartMain(_)
+        | Phase::StartPost(_)
+        | Phase::StopHeld
+        | Phase::StopCommand(_)
+        | Phase::StopTerm
+        | Phase::StopPost(_)
+        | Phase::StopFinal
+        | Phase::Refused => return None,
+    })
+}
+
+fn find_command(unit: &Unit, command: CommandRef) -> Option<&Command> {
+    let service = &unit.service;
+    match command {
+        CommandRef::StartPre(n) => service.start_pre.get(n),
+        CommandRef::Start(n) => service.start.get(n),
+        CommandRef::StartPost(n) => service.start_post.get(n),
+        CommandRef::Stop(n) => service.stop.get(n),
+        CommandRef::StopPost(n) => service.stop_post.get(n),
+    }
+}
+
+#[cfg(test)]
+#[path = "supervisor_tests.rs"]
+mod tests;
