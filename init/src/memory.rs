@@ -73,8 +73,8 @@ pub fn check(need: Need, available: u64) -> Result<Limits, TooLarge> {
     if needed > available {
         return Err(TooLarge {
             needed: mib_up(needed),
-            root: mib_up(root),
-            beside: mib_up(beside),
+            root: mib_near(root),
+            beside: mib_near(beside),
             available: available >> 20,
         });
     }
@@ -87,6 +87,10 @@ pub fn check(need: Need, available: u64) -> Result<Limits, TooLarge> {
 
 fn mib_up(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
+}
+
+fn mib_near(bytes: u64) -> u64 {
+    bytes.saturating_add(1 << 19) >> 20
 }
 
 #[cfg(test)]
@@ -111,7 +115,8 @@ mod tests {
         let need = Need { bytes: 300 * MIB, inodes: 1024, working: 24 * MIB };
         let error = check(need, 200 * MIB).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("needs 341 MiB") && text.contains("and 200 MiB are available"), "{text}");
+        assert!(text.contains("needs 341 MiB of RAM (301 MiB unpacked, 40 MiB beside"), "{text}");
+        assert!(text.contains("and 200 MiB are available"), "{text}");
         assert!(error.remedy().contains("141 MiB more RAM"), "{}", error.remedy());
     }
 
