@@ -247,10 +247,9 @@ fn mount(found: &BlockDevice, node: &Path, path: &Path, modules: &mut Loader) ->
     for driver in kind.drivers() {
         if !is_registered(driver, &registered)
             && let Err(warning) = modules.load(&format!("fs-{driver}"), "")
+            && told.is_empty()
         {
-            if told.is_empty() {
-                told = format!("; {warning}");
-            }
+            told = format!("; {warning}");
         }
         let options = std::ffi::CString::new(kind.options(driver)).unwrap_or_default();
         let flags = MountFlags::RDONLY | MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
