@@ -87,6 +87,9 @@ impl Tree {
     }
 
     pub(crate) fn leave_out(&mut self, what: &'static str, times: u64) {
+        if times == 0 {
+            return;
+        }
         let count = self.left_out.entry(what).or_default();
         *count = count.saturating_add(times);
     }

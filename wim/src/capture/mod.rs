@@ -64,6 +64,14 @@ pub enum CaptureError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A name or a link's target is not UTF-8, which a WIM's UTF-16 cannot hold.
+    #[error("{} {what} is not UTF-8, and a WIM holds no other; rename it, or leave it out", path.display())]
+    NotUtf8 {
+        /// The entry.
+        path: PathBuf,
+        /// "as a name", "as the target of a link".
+        what: &'static str,
+    },
     /// wimlib gave up.
     #[error("cannot capture {}: {why}", path.display())]
     Refused {
@@ -72,10 +80,10 @@ pub enum CaptureError {
         /// wimlib's words.
         why: String,
     },
-    /// The image could not be put in its place.
-    #[error("cannot write {}", path.display())]
+    /// The directory could not be read, or the image not be put in its place.
+    #[error("cannot read or write {}", path.display())]
     Io {
-        /// The image.
+        /// The directory or the image.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -92,6 +100,7 @@ pub fn capture(directory: &Path, out: &Path, options: &CaptureOptions<'_>) -> Re
         return Err(CaptureError::NotDirectory { path: directory.to_owned() });
     }
     let (compression, chunk_size) = format(options)?;
+    check_names(directory)?;
     let mut part = out.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
@@ -117,6 +126,28 @@ pub fn capture(directory: &Path, out: &Path, options: &CaptureOptions<'_>) -> Re
             Err(CaptureError::Refused { path, why: refused.why })
         }
     }
+}
+
+/// wimlib refuses such names too, but does not say which.
+fn check_names(root: &Path) -> Result<(), CaptureError> {
+    let mut waiting = vec![root.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        let io = |source| CaptureError::Io { path: directory.clone(), source };
+        for entry in std::fs::read_dir(&directory).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(io)?);
+            if entry.file_name().to_str().is_none() {
+                return Err(CaptureError::NotUtf8 { path, what: "as a name" });
+            }
+            if kind.is_symlink() && std::fs::read_link(&path).map_err(io)?.to_str().is_none() {
+                return Err(CaptureError::NotUtf8 { path, what: "as the target of a link" });
+            }
+            if kind.is_dir() {
+                waiting.push(path);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// wimlib's number of the compression, and the chunk size; 0 stands for its default.

@@ -85,9 +85,7 @@ impl Prepared {
         worker::run(wim, &self.plan, &placer, workers, options.progress)?;
         placer.finish_directories()?;
         let mut words = notes.into_words();
-        words.extend(
-            self.tree.left_out.iter().filter(|(_, n)| **n > 0).map(|(what, n)| format!("left out: {n} {what}")),
-        );
+        words.extend(self.tree.left_out.iter().map(|(what, n)| format!("left out: {n} {what}")));
         if self.tree.inodes.iter().any(|i| i.mode_by_rule) {
             words.push(
                 "the image has no UNIX modes: directories are 0755, programs (ELF, #!) 0755, other files 0644, root's"

@@ -1,0 +1,276 @@
+//! Roots that are archives: what tar and cpio pack comes back, and nothing that an archive says leaves the target.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::arithmetic_side_effects)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::{Facts, put, rich_tree, run, snapshot, unpack};
+use wim::Format;
+
+/// As [`common::snapshot`], less what a format does not hold.
+fn facts(root: &Path, keep: impl Fn(&mut Facts)) -> BTreeMap<PathBuf, Facts> {
+    let mut all = snapshot(root);
+    all.remove(Path::new("socket"));
+    all.values_mut().for_each(keep);
+    all
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+fn tar(tree: &Path, options: &[&str]) -> Option<Vec<u8>> {
+    let mut arguments: Vec<&std::ffi::OsStr> = options.iter().map(|o| (*o).as_ref()).collect();
+    arguments.extend(["-C".as_ref(), tree.as_os_str(), "-c".as_ref(), "--exclude=./socket".as_ref(), ".".as_ref()]);
+    run("tar", &arguments).map(|output| output.stdout)
+}
+
+#[test]
+fn what_gnu_tar_packs_comes_back() {
+    let work = tempfile::tempdir().unwrap();
+    let tree = work.path().join("tree");
+    rich_tree(&tree);
+    // Longer than ustar's fields.
+    let long = tree.join("d".repeat(200)).join("e".repeat(200));
+    fs::create_dir_all(&long).unwrap();
+    fs::write(long.join("f".repeat(200)), "far down").unwrap();
+    fs::hard_link(long.join("f".repeat(200)), tree.join("near")).unwrap();
+    let posix = ["--format=posix", "--xattrs", "--xattrs-include=*", "--numeric-owner"];
+    let Some(archive) = tar(&tree, &posix) else { return };
+    let image = put(&work.path().join("anything.bin"), &compressed(&archive));
+    let root = wim::root::open(&image, None).unwrap();
+    assert_eq!(root.format(), Format::TarZst);
+    let need = root.need().unwrap();
+    let files = snapshot(&tree).values().map(|f| (f.contents.len() as u64).next_multiple_of(4096)).sum::<u64>();
+    assert!(need.bytes > files / 2 && need.bytes <= files, "{need:?}, {files}");
+    let report = unpack(&image, &work.path().join("posix"), 2).unwrap();
+    assert_eq!(facts(&tree, |_| {}), facts(&work.path().join("posix"), |_| {}));
+    assert_eq!(report.entries, facts(&tree, |_| {}).len() as u64);
+
+    let archive = tar(&tree, &["--format=gnu", "--numeric-owner"]).unwrap();
+    let image = put(&work.path().join("gnu"), &compressed(&archive));
+    unpack(&image, &work.path().join("gnu-out"), 2).unwrap();
+    let without = |f: &mut Facts| {
+        f.xattrs.clear();
+        f.modified.1 = 0;
+    };
+    let mut expected = facts(&tree, without);
+    // GNU headers round down to whole seconds, as does the comparison; before 1970 neither agrees on what that is.
+    let mut got = facts(&work.path().join("gnu-out"), without);
+    expected.remove(Path::new("fifo"));
+    got.remove(Path::new("fifo"));
+    assert_eq!(expected, got);
+}
+
+fn cpio(tree: &Path) -> Option<Vec<u8>> {
+    let mut names: Vec<PathBuf> = snapshot(tree).into_keys().collect();
+    names.retain(|name| name != Path::new("socket"));
+    let mut list = Vec::new();
+    for name in names {
+        let name = if name.as_os_str().is_empty() { Path::new(".") } else { &name };
+        list.extend_from_slice(name.as_os_str().as_encoded_bytes());
+        list.push(0);
+    }
+    let child = Command::new("cpio")
+        .args(["--null", "--create", "--format=newc", "--quiet"])
+        .current_dir(tree)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("SKIPPED: cpio is not installed ({error}), so nothing is compared with it");
+            return None;
+        }
+    };
+    let mut stdin = child.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || stdin.write_all(&list));
+    let output = child.wait_with_output().unwrap();
+    feeder.join().unwrap().unwrap();
+    assert!(output.status.success());
+    Some(output.stdout)
+}
+
+#[test]
+fn what_cpio_packs_comes_back_and_later_archives_add_to_it() {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, more) = (work.path().join("tree"), work.path().join("more"));
+    rich_tree(&tree);
+    // Beyond what newc holds: a time before 1970, and an owner that this cpio writes wrongly is none of ours.
+    common::set_time(&tree.join("fifo"), 5, 0);
+    fs::create_dir_all(more.join("usr/lib")).unwrap();
+    fs::write(more.join("usr/lib/size-1"), "replaced").unwrap();
+    fs::write(more.join("usr/lib/added"), "added").unwrap();
+    let Some(mut archive) = cpio(&tree) else { return };
+    let second = cpio(&more).unwrap();
+    archive.extend([0; 1000]);
+    // One archive in a frame of its own, the other too, as an initramfs may be put together; and zeros behind.
+    let mut image = compressed(&archive);
+    image.extend(compressed(&second));
+    image.extend([0; 5000]);
+    let image = put(&work.path().join("image"), &image);
+    assert_eq!(wim::root::open(&image, None).unwrap().format(), Format::CpioZst);
+    unpack(&image, &work.path().join("out"), 2).unwrap();
+    let without = |f: &mut Facts| {
+        f.xattrs.clear();
+        f.modified.1 = 0;
+    };
+    let mut expected = facts(&tree, without);
+    let mut got = facts(&work.path().join("out"), without);
+    assert_eq!(got.remove(Path::new("usr/lib/added")).unwrap().contents, b"added");
+    assert_eq!(got.remove(Path::new("usr/lib/size-1")).unwrap().contents, b"replaced");
+    expected.remove(Path::new("usr/lib/size-1"));
+    // The later archive describes these directories, too.
+    for directory in ["", "usr", "usr/lib"] {
+        expected.remove(Path::new(directory));
+        got.remove(Path::new(directory));
+    }
+    assert_eq!(expected, got);
+}
+
+fn header(name: &str, kind: tar::EntryType, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    // The crate's own setter refuses what is wanted here.
+    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+fn hostile(entries: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, kind, content) in entries {
+        let is_link = matches!(kind, tar::EntryType::Symlink | tar::EntryType::Link);
+        let size = if is_link { 0 } else { content.len() };
+        let mut header = header(name, *kind, size as u64);
+        if is_link {
+            header.as_old_mut().linkname[..content.len()].copy_from_slice(content.as_bytes());
+        }
+        header.set_cksum();
+        bytes.extend(header.as_bytes());
+        if size > 0 {
+            bytes.extend(content.as_bytes());
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+        }
+    }
+    bytes.extend([0; 1024]);
+    bytes
+}
+
+#[test]
+fn nothing_that_an_archive_says_leaves_the_target() {
+    use tar::EntryType::{Directory, Link, Regular, Symlink};
+    let work = common::fast_dir();
+    let outside = work.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("victim"), "untouched").unwrap();
+    let to_outside = outside.to_str().unwrap();
+    let victim = format!("{to_outside}/victim");
+    for (n, entries) in [
+        vec![("../escaped", Regular, "x")],
+        vec![("a/../../escaped", Regular, "x")],
+        vec![("link", Symlink, to_outside), ("link/escaped", Regular, "x")],
+        vec![("link", Symlink, to_outside), ("link/escaped", Directory, "")],
+        vec![("link", Symlink, to_outside), ("hard", Link, "link/victim")],
+        vec![("hard", Link, "../outside/victim")],
+        vec![("hard", Link, victim.as_str())],
+        vec![("link", Symlink, ".."), ("link/outside/victim", Regular, "x")],
+        vec![("file", Regular, "x"), ("file/below", Regular, "x")],
+        vec![("d", Directory, ""), ("d", Regular, "x")],
+        vec![("d", Regular, "x"), ("d", Directory, "")],
+        vec![(".", Symlink, to_outside)],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let image = put(&work.path().join("image"), &compressed(&hostile(&entries)));
+        let out = work.path().join(format!("out-{n}"));
+        let error = unpack(&image, &out, 2).expect_err(&format!("{entries:?}"));
+        assert!(!error.to_string().is_empty());
+        assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "untouched");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{entries:?}");
+        assert!(!work.path().join("escaped").exists(), "{entries:?}");
+    }
+    // What goes through a link of that name replaces the link and does not follow it.
+    let entries = [("link", Symlink, victim.as_str()), ("link", Regular, "inside")];
+    let image = put(&work.path().join("image"), &compressed(&hostile(&entries)));
+    unpack(&image, &work.path().join("replaced"), 2).unwrap();
+    assert_eq!(fs::read_to_string(work.path().join("replaced/link")).unwrap(), "inside");
+    assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "untouched");
+}
+
+#[test]
+fn an_archive_cut_anywhere_is_refused() {
+    use tar::EntryType::Regular;
+    let work = common::fast_dir();
+    let contents = String::from_utf8(common::contents(3, 3000).iter().map(|b| b'a' + b % 26).collect()).unwrap();
+    let archive = hostile(&[("a", Regular, &contents), ("b", Regular, "second")]);
+    let whole = compressed(&archive);
+    for len in (0..whole.len()).step_by(7) {
+        let image = put(&work.path().join("image"), &whole[..len]);
+        let out = tempfile::tempdir_in(work.path()).unwrap();
+        unpack(&image, out.path(), 2).expect_err(&format!("{len} of {}", whole.len()));
+    }
+    // Cut before it was compressed.
+    for len in (0..archive.len() - 1024).step_by(100) {
+        let image = put(&work.path().join("image"), &compressed(&archive[..len]));
+        let out = tempfile::tempdir_in(work.path()).unwrap();
+        let error = unpack(&image, out.path(), 2).expect_err(&format!("{len} of {}", archive.len()));
+        if len >= 512 {
+            assert!(error.source().unwrap().to_string().contains("cut short"), "{len}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_archive_is_refused_or_comes_back_and_never_panics() {
+    use tar::EntryType::Regular;
+    let work = common::fast_dir();
+    // Without compression in the frame, so that every byte of the archive is hit as it is.
+    let archive = hostile(&[("a", Regular, "first"), ("b", Regular, "second")]);
+    for at in 0..archive.len() {
+        let mut bytes = archive.clone();
+        bytes[at] ^= 0x55;
+        let image = put(&work.path().join("image"), &compressed(&bytes));
+        let out = tempfile::tempdir_in(work.path()).unwrap();
+        let _ = unpack(&image, out.path(), 2);
+        assert!(fs::read_dir(work.path()).unwrap().count() <= 2, "byte {at}");
+    }
+}
+
+#[test]
+fn what_is_no_root_is_named_with_the_remedy() {
+    let work = common::fast_dir();
+    let image = work.path().join("image");
+    for (bytes, says) in [
+        (b"".to_vec(), "nothing: it is empty"),
+        (vec![0; 4096], "zeros only"),
+        (b"hello, world".to_vec(), "(\"hello,.w\")"),
+        (b"\x1f\x8b\x08\x00rest".to_vec(), "recompress it with zstd"),
+        (compressed(b"no archive at all"), "zstd, and inside with"),
+        (hostile(&[]), "zeros only"),
+        (hostile(&[("a", tar::EntryType::Regular, "x")]), "a tar archive without compression"),
+    ] {
+        put(&image, &bytes);
+        let error = wim::root::open(&image, None).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("mmos-image capture"), "{error}");
+    }
+    fs::remove_file(&image).unwrap();
+    let error = wim::root::open(&image, None).unwrap_err().to_string();
+    assert!(error.starts_with("cannot open "), "{error}");
+    let error = wim::root::open(work.path(), None).unwrap_err();
+    assert!(error.source().unwrap().to_string().contains("directory"), "{error:?}");
+}
