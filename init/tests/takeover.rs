@@ -72,6 +72,15 @@ fn pid_1() {
     println!("takeover: ok");
 }
 
+mod sys {
+    use super::*;
+
+    pub fn channel() -> Channel {
+        // SAFETY: PID 1's side gave us this descriptor, and nothing else here uses it.
+        Channel::from_fd(unsafe { OwnedFd::from_raw_fd(SVCMGR_FD) })
+    }
+}
+
 struct Life {
     channel: Channel,
     log: File,
@@ -113,9 +122,7 @@ fn orphan(code: u32) {
 fn supervisor() -> ! {
     let log = log_of(std::os::unix::process::parent_id());
     let log = OpenOptions::new().append(true).open(log).unwrap();
-    // SAFETY: PID 1's side gave us this descriptor, and nothing else here uses it.
-    let channel = Channel::from_fd(unsafe { OwnedFd::from_raw_fd(SVCMGR_FD) });
-    let mut life = Life { channel, log };
+    let mut life = Life { channel: sys::channel(), log };
     match life.hear() {
         (FromInit::Stored(name), Some(fd)) => {
             life.say(&format!("stored {name}"));
