@@ -287,3 +287,32 @@ fn a_terminal_gets_colours_and_a_dumb_one_does_not() {
     let text = on_a_terminal(&supervisor, "dumb", "status");
     assert!(text.contains("+ hello.service") && !text.contains('\x1b'), "{text:?}");
 }
+
+#[test]
+fn logs_follow_goes_on_after_the_supervisors_death_without_a_line_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let reply = |seq: i64, continues: bool| {
+        let line =
+            serde_json::json!({"seq": seq, "time": seq, "unit": "a", "priority": 6, "text": format!("line {seq}")});
+        format!("{}\0", serde_json::json!({"continues": continues, "parameters": {"entries": [line]}}))
+    };
+    let supervisor = std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for replies in [vec![reply(7, true), reply(8, true)], vec![reply(7, true), reply(8, true), reply(9, false)]] {
+            let (stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            BufReader::new(&stream).read_until(0, &mut request).unwrap();
+            request.pop();
+            let request: serde_json::Value = serde_json::from_slice(&request).unwrap();
+            asked.push(request["parameters"]["lines"].as_i64().unwrap());
+            std::io::Write::write_all(&mut &stream, replies.concat().as_bytes()).unwrap();
+        }
+        asked
+    });
+    let output = mmosctl().arg("--socket").arg(&socket).args(["logs", "-f", "-n", "2", "a"]).output().unwrap();
+    assert_eq!(stdout(&output), "    0.000007 line 7\n    0.000008 line 8\n    0.000009 line 9\n");
+    assert_eq!(stderr(&output), "mmosctl: the supervisor was started anew; going on\n");
+    assert_eq!(supervisor.join().unwrap(), [2, 0]);
+}
