@@ -50,12 +50,14 @@ pub fn time(unit: &Unit, now: i64) -> Option<String> {
     }
 }
 
-/// What to say about it: why it is so, else what it says itself, else what it is for.
+/// What to say about it: of one that is well, what it says itself, else what it is for; of any other, why it is so.
 fn words(unit: &Unit) -> &str {
-    [unit.reason.as_str(), unit.status.as_str(), unit.description.as_str()]
-        .into_iter()
-        .find(|text| !text.is_empty())
-        .unwrap_or_default()
+    let (reason, status, description) = (unit.reason.as_str(), unit.status.as_str(), unit.description.as_str());
+    let by_interest = match Look::of(&unit.state).sign {
+        '+' => [status, description, reason],
+        _ => [reason, status, description],
+    };
+    by_interest.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
 }
 
 const HEAD: [&str; 6] = ["UNIT", "STATE", "START", "PID", "RESTARTS", "TIME"];
@@ -149,7 +151,7 @@ pub mod tests {
         (up.pid, up.activeAt, up.restarts) = (Some(71), Some(2_000_000), 3);
         let mut done = unit("memory-test.service", State::done);
         (done.startedAt, done.activeAt) = (Some(1_000_000), Some(4_214_000));
-        done.status = "PASS".into();
+        (done.status, done.reason) = ("PASS".into(), "exited with code 0".into());
         let mut failed = unit("x.service", State::failed);
         failed.reason = "ended 5 times within 10 s, last with exit code 1".into();
         vec![up, done, failed, unit("z.service", State::inactive)]
