@@ -112,7 +112,8 @@ impl Daemon {
             Token::Start(id, role) => self.started(id, role),
             Token::Process(id, role) => self.process_ended(id, role),
             Token::Population(id) => {
-                if self.supervisor.host.is_empty_now(id) {
+                let Some(unit) = self.supervisor.machine.unit(id) else { return };
+                if self.supervisor.host.is_empty_now(id, unit) {
                     self.supervisor.event(id, Event::Empty);
                 }
             }

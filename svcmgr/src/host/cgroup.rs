@@ -1,6 +1,8 @@
 //! A cgroup per service: who belongs to it, killing it whole, and when it is empty. cgroup v2 alone; see
 //! `Documentation/admin-guide/cgroup-v2.rst`, "Core Interface Files".
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
@@ -14,6 +16,8 @@ use super::sys;
 #[derive(Debug)]
 pub struct Cgroups {
     folder: PathBuf,
+    /// Killed whole, and not removed since: see [`Cgroups::takes_births`].
+    killed: RefCell<BTreeSet<String>>,
 }
 
 impl Cgroups {
@@ -29,7 +33,7 @@ impl Cgroups {
         }
         // A folder elsewhere has no such file.
         fs::metadata(folder.join("cgroup.procs"))?;
-        Ok(Cgroups { folder: folder.to_owned() })
+        Ok(Cgroups { folder: folder.to_owned(), killed: RefCell::default() })
     }
 
     /// The folder of a unit's cgroup, opened, made if need be.
@@ -42,6 +46,23 @@ impl Cgroups {
         }
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
         Ok(rustix::fs::open(&path, flags, Mode::empty())?)
+    }
+
+    /// Whether processes may be born into a unit's cgroup. Not after `cgroup.kill`: seen on Linux 6.18, each child
+    /// that is born into a cgroup that was ever killed whole (`CLONE_INTO_CGROUP`) is killed at birth.
+    pub fn takes_births(&self, unit: &str) -> bool {
+        !self.killed.borrow().contains(unit)
+    }
+
+    /// Removes a unit's empty cgroup; the next one of the same name begins anew, and takes births.
+    pub fn remove(&self, unit: &str) {
+        match fs::remove_dir(self.folder.join(unit)) {
+            Ok(()) => {
+                self.killed.borrow_mut().remove(unit);
+            }
+            // It stays, with cgroups beneath it, or somebody looks at it. Nothing is lost by that.
+            Err(error) => log::debug!("{unit}: its empty cgroup stays: {error}"),
+        }
     }
 
     /// Puts a process into a unit's cgroup.
@@ -64,7 +85,10 @@ impl Cgroups {
         let folder = self.folder.join(unit);
         if signal == libc::SIGKILL {
             match fs::write(folder.join("cgroup.kill"), "1") {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.killed.borrow_mut().insert(unit.to_owned());
+                    return Ok(());
+                }
                 // No cgroup: nothing to kill, or a kernel before 5.14.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => log::warn!("{}: cgroup.kill: {error}; killing one by one", folder.display()),

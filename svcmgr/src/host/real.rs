@@ -330,12 +330,15 @@ impl RealHost {
     }
 
     /// Whether a unit that was waited for is empty now.
-    pub fn is_empty_now(&mut self, id: UnitId) -> bool {
+    pub fn is_empty_now(&mut self, id: UnitId, unit: &Unit) -> bool {
         let Some(population) = self.populations.get_mut(&id) else { return false };
         match population.is_populated() {
             Ok(true) => false,
             Ok(false) | Err(_) => {
                 self.populations.remove(&id);
+                if let Some(cgroups) = &self.cgroups {
+                    cgroups.remove(&unit.name);
+                }
                 true
             }
         }
@@ -481,6 +484,8 @@ impl Host for RealHost {
             if !population.is_populated()? {
                 self.populations.remove(&id);
                 self.groups.remove(&id);
+                drop(population);
+                cgroups.remove(&unit.name);
                 return Ok(true);
             }
             if !self.populations.contains_key(&id) {

@@ -108,7 +108,10 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
         user: identity.as_ref().map(|identity| (identity.uid, identity.gid, identity.groups.as_slice())),
         streams,
         tty: tty.as_deref(),
-        cgroup: cgroup.as_ref().map(AsFd::as_fd),
+        cgroup: cgroup
+            .as_ref()
+            .filter(|_| around.cgroups.is_some_and(|cgroups| cgroups.takes_births(&launch.unit.name)))
+            .map(AsFd::as_fd),
     };
     let child = sys::spawn(&plan, theirs.as_fd()).map_err(|error| format!("no process could be made: {error}"))?;
     if !child.in_cgroup

@@ -426,8 +426,8 @@ impl Machine {
         let (Some(unit), Some(state)) = (self.graph.units.get(id.index()), self.states.get_mut(id.index())) else {
             return;
         };
-        let before = state.phase;
-        let deadline = state.deadline;
+        let old = state.clone();
+        let (before, deadline) = (old.phase, old.deadline);
         let actions = step(unit, state, event, now);
         let after = state.phase;
         if state.deadline != deadline {
@@ -438,7 +438,10 @@ impl Machine {
                 self.timers.insert((at, id));
             }
         }
-        self.dirty.insert(id);
+        // What changes nothing is not written down again.
+        if *state != old {
+            self.dirty.insert(id);
+        }
         self.actions.extend(actions.into_iter().map(|action| Action::Unit(id, action)));
         if before != after {
             self.changed(id, before, after, now);

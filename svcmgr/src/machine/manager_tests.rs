@@ -1,1 +1,363 @@
+//! Units together: order, requirement, requests, and, by random play, what must always hold.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::load::Loaded;
+use crate::machine::{Exit, Process, Role};
+use crate::unit::parse::parse;
+
+fn machine(units: &[(&str, &str)]) -> Machine {
+    let mut loaded = Loaded::default();
+    for (name, text) in units {
+        let unit = parse(name, Path::new("/u"), text, &crate::unit::specifier::Machine::default());
+        loaded.units.insert((*name).to_owned(), unit);
+    }
+    let graph = Graph::new(loaded);
+    let starts = graph.units.iter().map(|unit| (unit.start.unwrap_or(StartType::Demand), "unit".to_owned())).collect();
+    Machine::new(graph, starts)
+}
+
+/// A host in a few lines: every process that is asked for is made, and known.
+struct Play {
+    machine: Machine,
+    now: Now,
+    alive: BTreeMap<(UnitId, Role), i32>,
+    awaited: BTreeSet<UnitId>,
+    answers: BTreeMap<WaiterId, Result<(), String>>,
+    asked: BTreeSet<WaiterId>,
+    order: Vec<String>,
+    booted: usize,
+    stopped: usize,
+    next_pid: i32,
+}
+
+impl Play {
+    fn new(machine: Machine) -> Play {
+        Play {
+            machine,
+            now: Now { mono: 1, boot: 1 },
+            alive: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            order: Vec::new(),
+            booted: 0,
+            stopped: 0,
+            next_pid: 100,
+        }
+    }
+
+    fn id(&self, name: &str) -> UnitId {
+        self.machine.find(name).unwrap()
+    }
+
+    fn phase(&self, name: &str) -> Phase {
+        self.machine.state(self.id(name)).unwrap().phase
+    }
+
+    /// Carries actions out until there are none.
+    fn settle(&mut self) {
+        loop {
+            let actions = self.machine.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Unit(id, UnitAction::Spawn(role, command)) => {
+                        self.next_pid = self.next_pid.saturating_add(1);
+                        let old = self.alive.insert((id, role), self.next_pid);
+                        assert_eq!(old, None, "a second {role:?} process for {id:?}");
+                        self.order.push(format!("{}:{command:?}", self.machine.unit(id).unwrap().name));
+                        let process = Process { pid: self.next_pid, born: 1 };
+                        self.machine.event(id, Event::Spawned(role, process), self.now);
+                    }
+                    Action::Unit(id, UnitAction::AwaitEmpty) => {
+                        self.awaited.insert(id);
+                    }
+                    Action::Unit(id, UnitAction::Signal(_)) => assert!(self.machine.unit(id).is_some()),
+                    Action::Changed(..) => {}
+                    Action::Answer(waiter, result) => {
+                        assert!(self.asked.contains(&waiter), "nobody asked {waiter}");
+                        assert!(self.answers.insert(waiter, result).is_none(), "{waiter} is answered twice");
+                    }
+                    Action::BootComplete => self.booted = self.booted.saturating_add(1),
+                    Action::AllStopped => self.stopped = self.stopped.saturating_add(1),
+                }
+            }
+            let empty: Vec<UnitId> =
+                self.awaited.iter().copied().filter(|id| !self.alive.keys().any(|(other, _)| other == id)).collect();
+            for id in empty {
+                self.awaited.remove(&id);
+                self.machine.event(id, Event::Empty, self.now);
+            }
+        }
+    }
+
+    fn event(&mut self, id: UnitId, event: Event) {
+        self.machine.event(id, event, self.now);
+        self.settle();
+    }
+
+    fn exit(&mut self, id: UnitId, role: Role, exit: Exit) {
+        if self.alive.remove(&(id, role)).is_some() {
+            let event = match role {
+                Role::Main => Event::MainExited(exit),
+                Role::Control => Event::ControlExited(exit),
+            };
+            self.event(id, event);
+        }
+    }
+
+    fn boot(&mut self) {
+        self.machine.boot(self.now, &BTreeSet::new());
+        self.settle();
+    }
+
+    fn ask(&mut self, waiter: WaiterId) -> WaiterId {
+        self.asked.insert(waiter);
+        waiter
+    }
+
+    /// Every process ends, and time passes, until nothing moves any more.
+    fn run_out(&mut self) {
+        for _ in 0..2000 {
+            let running: Vec<(UnitId, Role)> = self.alive.keys().copied().collect();
+            for (id, role) in running {
+                let stopping = self.machine.state(id).unwrap().phase.is_stopping();
+                if stopping || role == Role::Control {
+                    self.exit(id, role, Exit::Code(0));
+                }
+            }
+            match self.machine.next_deadline() {
+                Some(at) => self.now.mono = self.now.mono.max(at),
+                None if self.alive.is_empty() => return,
+                None => return,
+            }
+            self.machine.tick(self.now);
+            self.settle();
+        }
+    }
+}
+
+const A: &str = "[Service]\nExecStart=/a\n[X-MMOS]\nStart=auto\n";
+
+#[test]
+fn a_unit_waits_for_those_that_it_comes_after() {
+    let mut play = Play::new(machine(&[("a.service", A), ("b.service", &format!("[Unit]\nAfter=a.service\n{A}"))]));
+    play.boot();
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::StartMain(0), Phase::Queued));
+    play.event(play.id("a.service"), Event::Executed);
+    assert_eq!(play.phase("b.service"), Phase::StartMain(0));
+    assert_eq!(play.booted, 0);
+    play.event(play.id("b.service"), Event::Executed);
+    assert_eq!(play.booted, 1);
+    assert_eq!(play.machine.boot_summary().0.up, 2);
+}
+
+#[test]
+fn what_is_required_is_pulled_in_and_its_failure_is_passed_on_but_not_that_of_what_is_wanted() {
+    let mut play = Play::new(machine(&[
+        ("need.service", "[Service]\nExecStart=/x\n"),
+        ("want.service", "[Service]\nExecStart=/x\n"),
+        (
+            "top.service",
+            "[Unit]\nRequires=need.service\nWants=want.service\nAfter=need.service want.service\n[Service]\nExecStart=/x\n",
+        ),
+    ]));
+    play.boot();
+    let top = play.id("top.service");
+    let waiter = play.ask(1);
+    play.machine.request_start(top, waiter, play.now).unwrap();
+    play.settle();
+    play.exit(play.id("want.service"), Role::Main, Exit::NotExecuted("no".into()));
+    assert_eq!((play.phase("want.service"), play.phase("top.service")), (Phase::Failed, Phase::Queued));
+    play.exit(play.id("need.service"), Role::Main, Exit::NotExecuted("gone".into()));
+    assert_eq!(play.phase("top.service"), Phase::Failed);
+    assert_eq!(play.answers[&1], Err("requires need.service, which failed: gone".into()));
+}
+
+#[test]
+fn a_stop_takes_along_what_requires_it_and_goes_backwards() {
+    let mut play = Play::new(machine(&[
+        ("a.service", A),
+        ("b.service", &format!("[Unit]\nRequires=a.service\nAfter=a.service\n{A}")),
+        ("c.service", A),
+    ]));
+    play.boot();
+    for name in ["a.service", "b.service", "c.service"] {
+        play.event(play.id(name), Event::Executed);
+    }
+    let waiter = play.ask(1);
+    play.machine.request_stop(play.id("a.service"), waiter, play.now);
+    play.settle();
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::StopHeld, Phase::StopTerm));
+    play.exit(play.id("b.service"), Role::Main, Exit::Code(0));
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::StopTerm, Phase::Inactive));
+    assert!(play.answers.is_empty());
+    play.exit(play.id("a.service"), Role::Main, Exit::Code(0));
+    assert_eq!(play.answers[&1], Ok(()));
+    assert_eq!(play.phase("c.service"), Phase::Active);
+}
+
+#[test]
+fn a_service_that_never_gets_ready_does_not_hold_up_the_boot_for_ever() {
+    let silent = "[Unit]\nStartLimitIntervalSec=1\n[Service]\nType=notify\nExecStart=/x\nRestart=always\nRestartSec=5\nTimeoutStartSec=5\n[X-MMOS]\nStart=auto\n";
+    let mut play = Play::new(machine(&[
+        ("silent.service", silent),
+        ("after.service", &format!("[Unit]\nAfter=silent.service\n{A}")),
+    ]));
+    play.boot();
+    for _ in 0..40 {
+        let at = play.machine.next_deadline().unwrap();
+        play.now.mono = at;
+        play.machine.tick(play.now);
+        play.settle();
+        play.exit(play.id("silent.service"), Role::Main, Exit::Code(0));
+        if play.phase("after.service") == Phase::StartMain(0) {
+            play.event(play.id("after.service"), Event::Executed);
+        }
+    }
+    assert_eq!((play.phase("after.service"), play.booted), (Phase::Active, 1));
+}
+
+#[test]
+fn what_the_profile_disables_is_neither_started_nor_pulled_in() {
+    let mut play = Play::new(machine(&[
+        ("off.service", "[Service]\nExecStart=/x\n[X-MMOS]\nStart=disabled\n"),
+        ("on.service", &format!("[Unit]\nRequires=off.service\n{A}")),
+    ]));
+    play.boot();
+    assert!(play.machine.request_start(play.id("off.service"), 1, play.now).is_err());
+    assert_eq!(play.phase("off.service"), Phase::Inactive);
+    assert_eq!(play.phase("on.service"), Phase::Failed);
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    Start(u8),
+    Stop(u8),
+    Restart(u8),
+    Executed(u8),
+    Ready(u8),
+    Exit(u8, bool, u8),
+    Time(u32),
+    Shutdown,
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let unit = 0u8..6;
+    let one = prop_oneof![
+        4 => unit.clone().prop_map(Move::Start),
+        3 => unit.clone().prop_map(Move::Stop),
+        2 => unit.clone().prop_map(Move::Restart),
+        8 => unit.clone().prop_map(Move::Executed),
+        4 => unit.clone().prop_map(Move::Ready),
+        8 => (unit, any::<bool>(), 0u8..4).prop_map(|(u, main, how)| Move::Exit(u, main, how)),
+        4 => (1u32..200_000_000).prop_map(Move::Time),
+        1 => Just(Move::Shutdown),
+    ];
+    proptest::collection::vec(one, 0..60)
+}
+
+fn zoo() -> Machine {
+    machine(&[
+        ("u0.service", "[Service]\nExecStart=/x\nRestart=always\n[X-MMOS]\nStart=auto\n"),
+        (
+            "u1.service",
+            "[Unit]\nRequires=u0.service\nAfter=u0.service\n[Service]\nType=notify\nExecStartPre=/p\nExecStart=/x\nExecStop=/s\nExecStopPost=/q\nRestart=on-failure\n[X-MMOS]\nStart=auto\n",
+        ),
+        (
+            "u2.service",
+            "[Unit]\nWants=u1.service\nAfter=u1.service\n[Service]\nType=oneshot\nExecStart=/x\nExecStart=/y\n[X-MMOS]\nStart=auto\n",
+        ),
+        (
+            "u3.service",
+            "[Unit]\nRequires=u2.service\nBefore=u4.service\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/x\nExecStop=/s\n",
+        ),
+        (
+            "u4.service",
+            "[Unit]\nRequires=u3.service u0.service\n[Service]\nExecStart=/x\nExecStartPost=/p\nRestart=on-abnormal\nRestartSec=2\n",
+        ),
+        ("u5.service", "[Service]\nType=bad\n"),
+    ])
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_the_rules_hold(moves in moves()) {
+        let mut play = Play::new(zoo());
+        play.boot();
+        let ids: Vec<UnitId> = (0..6).map(UnitId).collect();
+        for (n, one) in (1u64..).zip(moves) {
+            let id = |u: u8| ids[usize::from(u)];
+            match one {
+                Move::Start(u) => {
+                    play.ask(n);
+                    if play.machine.request_start(id(u), n, play.now).is_err() {
+                        play.asked.remove(&n);
+                    }
+                }
+                Move::Stop(u) => {
+                    play.ask(n);
+                    play.machine.request_stop(id(u), n, play.now);
+                }
+                Move::Restart(u) => {
+                    play.ask(n);
+                    if play.machine.request_restart(id(u), n, play.now).is_err() {
+                        play.asked.remove(&n);
+                    }
+                }
+                Move::Executed(u) => play.event(id(u), Event::Executed),
+                Move::Ready(u) => play.event(id(u), Event::Ready),
+                Move::Exit(u, main, how) => {
+                    let exit = match how {
+                        0 => Exit::Code(0),
+                        1 => Exit::Code(1),
+                        2 => Exit::Signal { signal: 11, core: false },
+                        _ => Exit::Unknown,
+                    };
+                    play.exit(id(u), if main { Role::Main } else { Role::Control }, exit);
+                }
+                Move::Time(micros) => {
+                    play.now.mono = play.now.mono.saturating_add(u64::from(micros));
+                    play.machine.tick(play.now);
+                }
+                Move::Shutdown => play.machine.shutdown(play.now),
+            }
+            play.settle();
+            for id in &ids {
+                let state = play.machine.state(*id).unwrap();
+                // What the machine believes runs is what runs.
+                prop_assert_eq!(state.main.map(|p| p.pid), play.alive.get(&(*id, Role::Main)).copied());
+                prop_assert_eq!(state.control.map(|p| p.pid), play.alive.get(&(*id, Role::Control)).copied());
+                if state.phase.is_down() || matches!(state.phase, Phase::Queued | Phase::Backoff) {
+                    prop_assert!(state.main.is_none() && state.control.is_none(), "{:?} at rest with a process", id);
+                }
+                if state.phase == Phase::Backoff {
+                    prop_assert!(state.goal == Goal::Up && state.deadline.is_some());
+                }
+                if play.machine.is_ending() {
+                    prop_assert!(!state.phase.is_starting() && state.phase != Phase::Queued, "{:?} starts at the end", id);
+                }
+            }
+            prop_assert_eq!(play.machine.phase(UnitId(5)), Phase::Refused);
+        }
+        // In the end all is stopped, and everyone who asked has got an answer.
+        play.machine.shutdown(play.now);
+        play.settle();
+        play.run_out();
+        for id in &ids {
+            prop_assert!(play.machine.phase(*id).is_down(), "{:?} is {:?}", id, play.machine.phase(*id));
+        }
+        prop_assert!(play.stopped >= 1);
+        prop_assert!(play.booted <= 1);
+        for waiter in &play.asked {
+            prop_assert!(play.answers.contains_key(waiter), "{waiter} waits for ever");
+        }
+    }
+}

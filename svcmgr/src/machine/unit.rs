@@ -165,10 +165,22 @@ impl Step<'_> {
             (Inactive | Queued | Backoff | Done | Failed | Refused, MainExited(_)) => self.state.main = None,
 
             // The command beside it ended.
-            (StartPre(n), ControlExited(Exit::NeverRan)) => self.start_pre(n),
-            (StartPost(n), ControlExited(Exit::NeverRan)) => self.start_post(n),
-            (StopCommand(n), ControlExited(Exit::NeverRan)) => self.stop_command(n),
-            (StopPost(n), ControlExited(Exit::NeverRan)) => self.stop_post(n),
+            (StartPre(n), ControlExited(Exit::NeverRan)) => {
+                self.state.control = None;
+                self.start_pre(n);
+            }
+            (StartPost(n), ControlExited(Exit::NeverRan)) => {
+                self.state.control = None;
+                self.start_post(n);
+            }
+            (StopCommand(n), ControlExited(Exit::NeverRan)) => {
+                self.state.control = None;
+                self.stop_command(n);
+            }
+            (StopPost(n), ControlExited(Exit::NeverRan)) => {
+                self.state.control = None;
+                self.stop_post(n);
+            }
             (StartPre(n), ControlExited(exit)) => {
                 self.state.control = None;
                 match self.control_failed("ExecStartPre", self.service.start_pre.get(n), &exit) {

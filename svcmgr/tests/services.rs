@@ -1,0 +1,194 @@
+//! The real supervisor with real small processes: starting, readiness, restarting, stopping, and what goes wrong.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod common;
+
+use common::{Device, alive, until};
+use serde_json::{Value, json};
+
+const SLEEP: &str = "[Service]\nExecStart=/bin/sleep 1000\n[X-MMOS]\nStart=auto\n";
+
+/// Sends `READY=1` and goes on; needs no tool that knows the protocol.
+const NOTIFY: &str = "python3 -c 'import os,socket,time; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); \
+    s.sendto(b\"READY=1\\\\nSTATUS=ready to test\", os.environ[\"NOTIFY_SOCKET\"]); time.sleep(1000)'";
+
+#[test]
+fn auto_units_start_in_order_and_in_parallel_and_others_do_not() {
+    // a and b wait for each other: sequential starting would never end. c comes after both.
+    let wait = |mine: &str, other: &str| {
+        format!(
+            "[Service]\nType=oneshot\nTimeoutStartSec=15\nExecStart=/bin/sh -c 'touch DIR/{mine}; while ! test -e DIR/{other}; do sleep 0.01; done'\n[X-MMOS]\nStart=auto\n"
+        )
+    };
+    let device = Device::new(&[
+        ("a.service", &wait("a", "b")),
+        ("b.service", &wait("b", "a")),
+        (
+            "c.service",
+            "[Unit]\nAfter=a.service b.service\n[Service]\nType=oneshot\nExecStart=/bin/sh -c 'ls DIR > DIR/c'\n[X-MMOS]\nStart=auto\n",
+        ),
+        ("d.service", "[Service]\nExecStart=/bin/sleep 1000\n"),
+        ("e.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-MMOS]\nStart=disabled\n"),
+    ]);
+    let _svcmgr = device.start();
+    let boot = device.client().call("WaitBoot", json!({})).unwrap();
+    assert_eq!((&boot["auto"], &boot["up"], &boot["failed"]), (&json!(3), &json!(3), &json!([])));
+    let listing = device.read("c");
+    assert!(listing.contains("a\nb\n"), "{listing}");
+    assert_eq!(device.unit_state("d")["state"], "inactive");
+    let log = device.log();
+    assert!(log.contains("boot complete: 3 of 3 auto services up, "), "{log}");
+    let (name, args) = device.client().call("Start", json!({"name": "e"})).unwrap_err();
+    assert_eq!(name, "org.mmos.Manager.UnitRefused");
+    assert_eq!(args["reason"], "disabled by unit");
+}
+
+#[test]
+fn a_profile_turns_units_on_and_off_and_a_broken_one_falls_back() {
+    let device = Device::new(&[("a.service", SLEEP), ("b.service", "[Service]\nExecStart=/bin/sleep 1000\n")]);
+    device.file("root/etc/mmos/profiles/Line7.toml", "[services]\na = \"disabled\"\nb = \"auto\"\n");
+    device.file("root/etc/mmos/image.toml", "name = \"factory\"\nversion = \"7\"\nprofile = \"Line7\"\n");
+    let svcmgr = device.start();
+    device.wait_state("b", "active");
+    assert_eq!(device.unit_state("a")["state"], "inactive");
+    assert_eq!(device.unit_state("a")["startFrom"], "profile Line7");
+    let mode = device.client().call("GetMode", json!({})).unwrap();
+    assert_eq!(mode, json!({"manufacturing": false, "image": "factory", "version": "7", "profile": "Line7"}));
+    drop(svcmgr);
+
+    let other = Device::new(&[("a.service", SLEEP)]);
+    let _svcmgr = other.start_with(&["--profile", "Nowhere"]);
+    other.wait_state("a", "active");
+    assert!(other.log().contains("there is no profile \"Nowhere\""), "{}", other.log());
+}
+
+#[test]
+fn a_notify_service_is_up_when_it_says_so_and_a_silent_one_times_out() {
+    let device = Device::new(&[
+        (
+            "good.service",
+            &format!("[Service]\nType=notify\nExecStart=/bin/sh -c \"exec {}\"\n", NOTIFY.replace('"', "\\\"")),
+        ),
+        ("silent.service", "[Service]\nType=notify\nTimeoutStartSec=150ms\nExecStart=/bin/sleep 1000\n"),
+        ("needs.service", "[Unit]\nRequires=silent.service\nAfter=silent.service\n[Service]\nExecStart=/bin/sleep 1\n"),
+    ]);
+    let _svcmgr = device.start();
+    let unit = device.client().call("Start", json!({"name": "good"})).unwrap()["unit"].clone();
+    assert_eq!((&unit["state"], &unit["status"]), (&json!("active"), &json!("ready to test")));
+    let (name, args) = device.client().call("Start", json!({"name": "needs"})).unwrap_err();
+    assert_eq!(name, "org.mmos.Manager.JobFailed");
+    let reason = args["reason"].as_str().unwrap();
+    assert!(reason.contains("requires silent.service, which failed: it did not say READY=1 within 150 ms"), "{reason}");
+    assert_eq!(device.unit_state("silent")["state"], "failed");
+}
+
+#[test]
+fn a_killed_service_comes_back_and_a_crash_loop_stops_at_its_limit() {
+    let device = Device::new(&[
+        ("a.service", "[Service]\nExecStart=/bin/sleep 1000\nRestart=always\nRestartSec=10ms\n[X-MMOS]\nStart=auto\n"),
+        (
+            "crash.service",
+            "[Unit]\nStartLimitBurst=3\n[Service]\nExecStart=/bin/sh -c 'echo x >> DIR/runs; exit 3'\nRestart=on-failure\nRestartSec=1ms\n[X-MMOS]\nStart=auto\n",
+        ),
+    ]);
+    let _svcmgr = device.start();
+    let first = device.wait_state("a", "active")["pid"].clone();
+    let pid = rustix::process::Pid::from_raw(first.as_i64().unwrap().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let again = until("a runs again", || {
+        let unit = device.unit_state("a");
+        (unit["state"] == "active" && unit["pid"] != first).then_some(unit)
+    });
+    assert_eq!(again["restarts"], 1);
+    let crashed = device.wait_state("crash", "failed");
+    assert_eq!((&crashed["restarts"], &crashed["exitCode"]), (&json!(3), &json!(3)));
+    assert_eq!(device.read("runs"), "x\nx\nx\n");
+    let reason = crashed["reason"].as_str().unwrap();
+    assert!(reason.contains("started 3 times within 10 s") && reason.contains("exited with code 3"), "{reason}");
+    let boot = device.client().call("WaitBoot", json!({})).unwrap();
+    assert_eq!(boot["failed"][0]["name"], "crash.service");
+}
+
+#[test]
+fn a_stop_ends_every_process_of_the_service_even_one_that_ignores_it() {
+    let stubborn = "[Service]\nTimeoutStopSec=100ms\nExecStart=/bin/sh -c 'trap \"\" TERM; (trap \"\" TERM; echo $$ > DIR/x; exec sleep 1000) & while :; do sleep 1000; done'\n\
+        ExecStopPost=/bin/sh -c 'echo $SERVICE_RESULT > DIR/post'\n";
+    for device in [Device::new(&[("s.service", stubborn)]), Device::without_cgroups(&[("s.service", stubborn)])] {
+        let _svcmgr = device.start();
+        let pid = device.client().call("Start", json!({"name": "s"})).unwrap()["unit"]["pid"].clone();
+        until("the service has set itself up", || (!device.read("x").is_empty()).then_some(()));
+        let unit = device.client().call("Stop", json!({"name": "s"})).unwrap()["unit"].clone();
+        assert_eq!((&unit["state"], &unit["pid"]), (&json!("inactive"), &Value::Null));
+        assert!(unit["reason"].as_str().unwrap().contains("was killed"), "{unit}");
+        assert!(!alive(&pid));
+        assert_eq!(device.read("post"), "timeout\n");
+    }
+}
+
+#[test]
+fn bad_units_are_refused_with_their_reason_and_the_others_run() {
+    let device = Device::new(&[
+        ("good.service", SLEEP),
+        ("typo.service", "[Service]\nExecStrat=/bin/true\n[X-MMOS]\nStart=auto\n"),
+        ("x.service", "[Unit]\nAfter=y.service\n[Service]\nExecStart=/bin/true\n[X-MMOS]\nStart=auto\n"),
+        ("y.service", "[Unit]\nAfter=x.service\n[Service]\nExecStart=/bin/true\n"),
+        ("needs.service", "[Unit]\nRequires=typo.service\n[Service]\nExecStart=/bin/true\n[X-MMOS]\nStart=auto\n"),
+        ("absent.service", "[Service]\nExecStart=/no/such/program\n[X-MMOS]\nStart=auto\n"),
+        ("user.service", "[Service]\nUser=nobody-here\nExecStart=/bin/true\n[X-MMOS]\nStart=auto\n"),
+    ]);
+    device.file("root/etc/passwd", "root:x:0:0::/root:/bin/sh\n");
+    let _svcmgr = device.start();
+    let boot = device.client().call("WaitBoot", json!({})).unwrap();
+    assert_eq!((&boot["auto"], &boot["up"]), (&json!(6), &json!(1)));
+    let reason = |name: &str| device.unit_state(name)["reason"].as_str().unwrap().to_owned();
+    assert!(reason("typo").contains("typo.service:2: ") && reason("typo").contains("did you mean ExecStart=?"));
+    let cycle = reason("x");
+    assert!(cycle.contains("x.service After=y.service (") && cycle.contains("y.service After=x.service ("), "{cycle}");
+    assert_eq!(device.unit_state("y")["state"], "refused");
+    assert!(reason("needs").contains("requires typo.service, which is refused"));
+    assert!(reason("absent").contains("/no/such/program") || reason("absent").contains("No such file"));
+    assert!(reason("user").contains("nobody-here"), "{}", reason("user"));
+    assert_eq!(device.unit_state("good")["state"], "active");
+}
+
+#[test]
+fn services_stop_in_reverse_order_and_the_supervisor_ends() {
+    let unit = |name: &str, more: &str| {
+        format!(
+            "[Unit]\n{more}\n[Service]\nExecStart=/bin/sleep 1000\nExecStop=/bin/sh -c 'echo {name} >> DIR/order'\n[X-MMOS]\nStart=auto\n"
+        )
+    };
+    let device = Device::new(&[
+        ("a.service", &unit("a", "")),
+        ("b.service", &unit("b", "After=a.service")),
+        ("c.service", &unit("c", "After=b.service")),
+    ]);
+    let mut svcmgr = device.start();
+    device.client().call("WaitBoot", json!({})).unwrap();
+    assert!(svcmgr.stop().success());
+    assert_eq!(device.read("order"), "c\nb\na\n");
+}
+
+#[test]
+fn environment_user_and_directory_are_those_of_the_unit() {
+    let device = Device::new(&[(
+        "e.service",
+        "[Service]\nType=oneshot\nUser=tester\nWorkingDirectory=/tmp\nEnvironment=A=1 \"B=two words\"\nEnvironmentFile=-/no/file\n\
+         ExecStart=/bin/sh -c 'id -u; id -G; pwd; echo \"$A|$B|$HOME\"; test -t 0 || echo no terminal; ls /proc/self/fd | wc -l'\n",
+    )]);
+    device.file("root/etc/passwd", "tester:x:4242:4343::/home/tester:/bin/sh\n");
+    device.file("root/etc/group", "audio:x:29:tester\n");
+    let _svcmgr = device.start();
+    device.client().call("Start", json!({"name": "e"})).unwrap();
+    let logs = device.client().call("Logs", json!({"name": "e", "lines": 0, "follow": false})).unwrap();
+    let lines: Vec<&str> = logs["entries"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap()).collect();
+    // ls itself has opened the folder that it lists.
+    assert_eq!(lines, ["4242", "4343 29", "/tmp", "1|two words|/home/tester", "no terminal", "4"]);
+}

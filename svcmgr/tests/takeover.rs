@@ -1,0 +1,274 @@
+//! The supervisor dies, and its successor takes everything over: a test plays PID 1, holding descriptors and reaping.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
+mod common;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use common::{Device, alive, until};
+use link::{Channel, FromInit, ToInit};
+use rustix::process::{Pid, Signal, WaitOptions};
+use serde_json::{Value, json};
+
+/// Orphans come to this process as a whole: one PID 1 at a time.
+static ONE_INIT: Mutex<()> = Mutex::new(());
+
+/// Plays PID 1.
+struct Init<'a> {
+    device: &'a Device,
+    ours: Channel,
+    theirs: Channel,
+    store: BTreeMap<String, OwnedFd>,
+    svcmgr: Option<Pid>,
+    reports: VecDeque<FromInit>,
+    said: Vec<ToInit>,
+}
+
+impl<'a> Init<'a> {
+    fn new(device: &'a Device) -> Init<'a> {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let mut init = Init {
+            device,
+            ours,
+            theirs,
+            store: BTreeMap::new(),
+            svcmgr: None,
+            reports: VecDeque::new(),
+            said: Vec::new(),
+        };
+        init.spawn();
+        init
+    }
+
+    /// As PID 1 does: the stored descriptors, then what was reaped, then the beginning.
+    #[expect(clippy::zombie_processes, reason = "reaped with all others in `work`")]
+    fn spawn(&mut self) {
+        for (name, fd) in &self.store {
+            self.ours.send(&FromInit::Stored(name.clone()), Some(std::os::fd::AsFd::as_fd(fd))).unwrap();
+        }
+        for report in self.reports.drain(..) {
+            self.ours.send(&report, None).unwrap();
+        }
+        self.ours.send(&FromInit::Begin, None).unwrap();
+        let end = std::os::fd::AsFd::as_fd(&self.theirs).try_clone_to_owned().unwrap();
+        // The shell puts the channel where the supervisor looks for it.
+        let child = Command::new("/bin/sh")
+            .args(["-c", "exec \"$0\" \"$@\" 3<&0 0</dev/null", env!("CARGO_BIN_EXE_svcmgr")])
+            .args(self.device.arguments())
+            .env(link::channel::ENV, "1")
+            .stdin(Stdio::from(end))
+            .stderr(Stdio::from(self.device.log_file()))
+            .spawn()
+            .unwrap();
+        self.svcmgr = Some(Pid::from_child(&child));
+    }
+
+    /// Hears the supervisor, and reaps; once the supervisor itself is reaped, `svcmgr` is `None`.
+    fn work(&mut self) {
+        while let Some(received) = self.ours.receive().unwrap() {
+            match (received.text.parse::<ToInit>().unwrap(), received.fd) {
+                (ToInit::Store(name), Some(fd)) => {
+                    self.store.insert(name, fd);
+                }
+                (ToInit::Drop(name), _) => {
+                    self.store.remove(&name);
+                }
+                (message, _) => self.said.push(message),
+            }
+        }
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if Some(pid) == self.svcmgr {
+                self.svcmgr = None;
+                continue;
+            }
+            let report = FromInit::Reaped { pid: pid.as_raw_nonzero().get(), status: status.as_raw() };
+            match self.svcmgr {
+                Some(_) => self.ours.send(&report, None).unwrap(),
+                None => self.reports.push_back(report),
+            }
+        }
+    }
+
+    fn until<T>(&mut self, what: &str, mut so: impl FnMut(&Device) -> Option<T>) -> T {
+        until(&format!("{what}; log:\n{}", self.device.log()), || {
+            self.work();
+            so(self.device)
+        })
+    }
+
+    fn kill_svcmgr(&mut self, signal: Signal) {
+        self.work();
+        rustix::process::kill_process(self.svcmgr.unwrap(), signal).unwrap();
+        until("the supervisor is dead", || {
+            self.work();
+            self.svcmgr.is_none().then_some(())
+        });
+    }
+
+    fn wait_state(&mut self, name: &str, state: &str) -> Value {
+        self.until(&format!("{name} is {state}"), |device| {
+            let unit = call(device, "GetUnit", json!({"name": name}))?["unit"].clone();
+            (unit["state"] == state).then_some(unit)
+        })
+    }
+
+    /// Waits until the supervisor, which is new, knows all units.
+    fn units(&mut self) -> Value {
+        self.until("the supervisor answers", |device| call(device, "ListUnits", json!({})))
+    }
+}
+
+impl Drop for Init<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.device.log());
+        }
+        if let Some(pid) = self.svcmgr {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), WaitOptions::empty());
+        }
+    }
+}
+
+fn call(device: &Device, method: &str, parameters: Value) -> Option<Value> {
+    let mut client = common::Client::connect(&device.run().join("control")).ok()?;
+    // Short: while the supervisor is dead its socket still takes clients, and only PID 1's work brings it back.
+    client.socket.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+    let call = std::panic::AssertUnwindSafe(|| client.call(method, parameters).ok());
+    std::panic::catch_unwind(call).ok().flatten()
+}
+
+const RUNS: &str = "Restart=always\nRestartSec=10ms\n[X-MMOS]\nStart=auto\n";
+
+fn units() -> Vec<(&'static str, String)> {
+    vec![
+        ("a.service", format!("[Service]\nExecStart=/bin/sh -c 'while :; do echo tick; sleep 0.02; done'\n{RUNS}")),
+        ("b.service", format!("[Service]\nExecStart=/bin/sleep 1000\n{RUNS}")),
+        (
+            "done.service",
+            "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo x >> DIR/once'\n[X-MMOS]\nStart=auto\n".to_owned(),
+        ),
+        ("demand.service", "[Service]\nExecStart=/bin/sleep 1000\n".to_owned()),
+    ]
+}
+
+fn device() -> Device {
+    let units = units();
+    Device::new(&units.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>())
+}
+
+#[test]
+fn killing_the_supervisor_leaves_every_service_and_its_status_as_they_were() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let device = device();
+    let mut init = Init::new(&device);
+    init.wait_state("a", "active");
+    init.wait_state("done", "done");
+    init.wait_state("b", "active");
+    let before = init.units();
+    for signal in [Signal::KILL, Signal::SEGV, Signal::KILL] {
+        init.kill_svcmgr(signal);
+        for unit in before["units"].as_array().unwrap().iter().filter(|unit| !unit["pid"].is_null()) {
+            assert!(alive(&unit["pid"]), "{unit}");
+        }
+        init.spawn();
+        assert_eq!(init.units(), before, "after {signal:?}");
+    }
+    assert_eq!(device.read("once"), "x\n", "what is done is not done again");
+    assert_eq!(device.log().matches("boot complete").count(), 1, "{}", device.log());
+    // It is supervised, not only shown: what is killed comes back, and its output is still kept.
+    let b = init.wait_state("b", "active");
+    let pid = Pid::from_raw(b["pid"].as_i64().unwrap().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    let again = init.until("b runs again", |device| {
+        let unit = call(device, "GetUnit", json!({"name": "b"}))?["unit"].clone();
+        (unit["state"] == "active" && unit["pid"] != b["pid"]).then_some(unit)
+    });
+    assert_eq!(again["restarts"], 1, "{}", device.log());
+    let logs = call(&device, "Logs", json!({"name": "a", "lines": 0, "follow": false})).unwrap();
+    let seqs: Vec<i64> = logs["entries"].as_array().unwrap().iter().map(|line| line["seq"].as_i64().unwrap()).collect();
+    assert!(seqs.len() > 2 && seqs.windows(2).all(|pair| pair[0] < pair[1]), "{seqs:?}");
+}
+
+#[test]
+fn a_service_that_ends_while_nobody_supervises_is_restarted_with_its_exit_known() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let device = device();
+    let mut init = Init::new(&device);
+    let b = init.wait_state("b", "active");
+    init.kill_svcmgr(Signal::KILL);
+    let pid = Pid::from_raw(b["pid"].as_i64().unwrap().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::ABORT).unwrap();
+    until("PID 1 has reaped it", || {
+        init.work();
+        (!init.reports.is_empty()).then_some(())
+    });
+    init.spawn();
+    let again = init.until("b runs again", |device| {
+        let unit = call(device, "GetUnit", json!({"name": "b"}))?["unit"].clone();
+        (unit["state"] == "active" && unit["pid"] != b["pid"]).then_some(unit)
+    });
+    assert_eq!(again["restarts"], 1);
+    assert!(device.log().contains("b.service: killed by SIGABRT"), "{}", device.log());
+}
+
+#[test]
+fn a_start_and_a_stop_in_progress_go_on_under_the_next_supervisor() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let device = Device::new(&[
+        (
+            "slow.service",
+            "[Service]\nType=oneshot\nExecStartPre=/bin/sh -c 'echo pre >> DIR/slow; while ! test -e DIR/go; do sleep 0.01; done'\nExecStart=/bin/sh -c 'echo main >> DIR/slow'\n[X-MMOS]\nStart=auto\n",
+        ),
+        ("after.service", "[Unit]\nAfter=slow.service\n[Service]\nExecStart=/bin/sleep 1000\n[X-MMOS]\nStart=auto\n"),
+        (
+            "stubborn.service",
+            "[Service]\nTimeoutStopSec=300ms\nExecStart=/bin/sh -c 'trap \"\" TERM; echo up > DIR/stubborn; while :; do sleep 1; done'\n[X-MMOS]\nStart=auto\n",
+        ),
+    ]);
+    let mut init = Init::new(&device);
+    init.wait_state("slow", "starting");
+    init.wait_state("after", "queued");
+    init.wait_state("stubborn", "active");
+    init.until("both have begun", |device| {
+        (!device.read("slow").is_empty() && !device.read("stubborn").is_empty()).then_some(())
+    });
+    let mut client = device.client();
+    client.send("Stop", json!({"name": "stubborn"}), false);
+    init.wait_state("stubborn", "stopping");
+    init.kill_svcmgr(Signal::KILL);
+    init.spawn();
+    init.wait_state("slow", "starting");
+    device.file("go", "");
+    init.wait_state("slow", "done");
+    init.wait_state("after", "active");
+    let stubborn = init.wait_state("stubborn", "inactive");
+    assert!(stubborn["reason"].as_str().unwrap().contains("was killed"), "{stubborn}");
+    assert_eq!(device.read("slow"), "pre\nmain\n");
+}
+
+#[test]
+fn a_shutdown_stops_everything_and_then_tells_pid_1() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let device = device();
+    let mut init = Init::new(&device);
+    let a = init.wait_state("a", "active");
+    assert_eq!(call(&device, "Shutdown", json!({"ending": "poweroff"})), Some(json!({})));
+    until("PID 1 is told to end", || {
+        init.work();
+        init.said.contains(&ToInit::End(link::Ending::Poweroff)).then_some(())
+    });
+    assert_eq!(init.said[0], ToInit::Stopping(link::Ending::Poweroff));
+    assert!(!alive(&a["pid"]));
+}
