@@ -1,14 +1,11 @@
 //! `mmos-image info`: what a root image is, and what it takes on a device.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use indicatif::BinaryBytes;
 use serde::Serialize;
-use wim::source::FileSource;
-use wim::{Format, Wim};
+use wim::Format;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -95,14 +92,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn wim_info(args: &Args) -> anyhow::Result<WimInfo> {
-    let path = || args.image.display().to_string();
-    let source = File::open(&args.image).and_then(FileSource::new).with_context(path)?;
-    let wim = Wim::open(Box::new(source)).with_context(path)?;
+    let wim = crate::open::wim(&args.image)?;
     let header = wim.header();
+    let (compression, chunk_size) = wim.solid().unwrap_or((header.compression, header.chunk_size));
     Ok(WimInfo {
-        compression: header.compression.to_string(),
-        solid: wim.is_solid(),
-        chunk_size: header.chunk_size,
+        compression: compression.to_string(),
+        solid: wim.solid().is_some(),
+        chunk_size,
         guid: header.guid.iter().map(|byte| format!("{byte:02x}")).collect(),
         boot_index: header.boot_index,
         images: wim

@@ -1,14 +1,12 @@
 //! `mmos-image list`: the files of an image in a WIM, like `ls -l`.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
 use serde::Serialize;
-use wim::source::FileSource;
+use wim::Special;
 use wim::tree::{Inode, Kind};
-use wim::{Special, Wim};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -45,8 +43,7 @@ struct Entry {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let path = || args.image.display().to_string();
-    let source = File::open(&args.image).and_then(FileSource::new).with_context(path)?;
-    let wim = Wim::open(Box::new(source)).with_context(path)?;
+    let wim = crate::open::wim(&args.image)?;
     let index = wim.select(args.index.as_deref()).with_context(path)?;
     let tree = wim.tree(index).with_context(path)?;
     let mut names: Vec<(Vec<u8>, &Inode)> = Vec::new();

@@ -6,6 +6,7 @@ mod build;
 mod capture;
 mod info;
 mod list;
+mod open;
 mod progress;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 use sha1::{Digest, Sha1};
 
 use crate::blob::{Blobs, Hash};
+use crate::codec::Compression;
 use crate::error::WimError;
 use crate::header::{HEADER_LEN, Header};
 use crate::metadata::{self, MAX_METADATA};
@@ -56,9 +57,9 @@ impl Wim {
         &self.images
     }
 
-    /// Whether some of it is compressed in solid resources.
-    pub fn is_solid(&self) -> bool {
-        !self.blobs.solids.is_empty()
+    /// Compression and chunk size of its solid resources, the largest chunk of all; `None` where it has none.
+    pub fn solid(&self) -> Option<(Compression, u32)> {
+        self.blobs.solids.iter().map(|solid| (solid.compression, solid.chunk_size)).max_by_key(|(_, size)| *size)
     }
 
     /// The number of the image that `wanted` names: a number from 1, or a name. `None` stands for the image marked for
