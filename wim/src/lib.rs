@@ -8,6 +8,16 @@
 //!                                                                                        ▼
 //!                                                           target: never outside one directory
 //! ```
+//!
+//! Images are hostile until shown otherwise. What one may cost: memory for its metadata (limits are constants beside
+//! the code that reads it, and none is spent before the bytes for it are known to exist), two buffers of a job for
+//! every worker within [`UnpackOptions::memory_budget`], and time linear in the size of the image and of what it
+//! unpacks to. A WIM's tree is measured before anything is written, and refused where the target has no room for it; an
+//! archive can only be measured by unpacking it once ([`Root::need`]). Every blob of a WIM is checked against its
+//! SHA-1, which finds damage, not forgery: whoever makes the image makes the hashes. An archive has zstd's checksums,
+//! where it was made with them.
+//!
+//! Linux 5.6 or later (openat2(2)).
 
 mod archive;
 mod blob;

@@ -26,7 +26,7 @@ impl Notes {
         let counted = self.counted.into_inner().unwrap_or_else(PoisonError::into_inner);
         counted
             .into_iter()
-            .map(|((what, why), (count, first))| format!("{what} not set on {count} files, first {first}: {why}"))
+            .map(|((what, why), (count, first))| format!("{what} left out on {count} files, first {first}: {why}"))
             .collect()
     }
 }

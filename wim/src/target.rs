@@ -135,6 +135,10 @@ impl Target {
                 notes.not_set("extended attributes", "the file system does not have them", path);
                 Ok(())
             }
+            Err(Errno::NOENT) => {
+                notes.not_set("extended attributes of links and special files", "this needs /proc", path);
+                Ok(())
+            }
             Err(Errno::PERM) if self.unprivileged || name.starts_with(b"user.") => {
                 // user.* is for files and directories alone (xattr(7)).
                 notes.not_set("extended attributes", "they are not allowed here", path);
