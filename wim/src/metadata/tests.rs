@@ -1,0 +1,169 @@
+//! Metadata written by hand: what Linux cannot have, cycles, overlaps, depth, lengths that lie.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Metadata written by hand: directory lists one after another, each ended.
+#[derive(Default)]
+struct Writer {
+    bytes: Vec<u8>,
+}
+
+struct Line<'a> {
+    name: &'a [u16],
+    attributes: u32,
+    children: u64,
+    link_group: u64,
+    hash: u8,
+}
+
+const FILE: Line<'static> = Line { name: &[], attributes: 0x80, children: 0, link_group: 0, hash: 1 };
+const DIRECTORY: Line<'static> = Line { attributes: ATTRIBUTE_DIRECTORY, hash: 0, ..FILE };
+
+impl Writer {
+    fn new() -> Writer {
+        Writer { bytes: vec![8, 0, 0, 0, 0, 0, 0, 0] }
+    }
+
+    fn line(&mut self, line: &Line<'_>) {
+        let begin = self.bytes.len();
+        let name: Vec<u8> = line.name.iter().flat_map(|u| u.to_le_bytes()).collect();
+        let nul = if name.is_empty() { 0 } else { 2 };
+        let len = (DENTRY_LEN + name.len() + nul).next_multiple_of(8);
+        self.bytes.resize(begin + len, 0);
+        let mut put = |at: usize, value: &[u8]| self.bytes[begin + at..][..value.len()].copy_from_slice(value);
+        put(0, &(len as u64).to_le_bytes());
+        put(8, &line.attributes.to_le_bytes());
+        put(16, &line.children.to_le_bytes());
+        put(64, &[line.hash; 20]);
+        put(88, &line.link_group.to_le_bytes());
+        put(100, &u16::try_from(name.len()).unwrap().to_le_bytes());
+        put(DENTRY_LEN, &name);
+    }
+
+    fn end(&mut self) {
+        self.bytes.extend([0; 8]);
+    }
+
+    fn here(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+fn units(name: &str) -> Vec<u16> {
+    name.encode_utf16().collect()
+}
+
+/// A root with these lines in it; `children` of a line counts from the start of the root's list.
+fn root_with(lines: &[Line<'_>]) -> Result<Tree, WimError> {
+    let mut writer = Writer::new();
+    writer.line(&DIRECTORY);
+    writer.end();
+    let list = writer.here();
+    writer.bytes[8 + 16..8 + 24].copy_from_slice(&list.to_le_bytes());
+    for line in lines {
+        writer.line(line);
+    }
+    writer.end();
+    parse(&writer.bytes)
+}
+
+/// Where the root's list begins in [`root_with`].
+const LIST: u64 = 8 + 104 + 8;
+
+fn why(result: Result<Tree, WimError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn names_that_linux_cannot_have_are_refused() {
+    for name in [".", "..", "a/b", "a\0b", "", &"n".repeat(256)] {
+        let error = why(root_with(&[Line { name: &units(name), ..FILE }]));
+        assert!(error.starts_with("entry "), "{name:?}: {error}");
+    }
+    let twice = units("same");
+    let error = why(root_with(&[Line { name: &twice, ..FILE }, Line { name: &twice, ..FILE }]));
+    assert!(error.contains("entry /same: the directory has this name twice"), "{error}");
+}
+
+#[test]
+fn cycles_are_refused() {
+    let error = why(root_with(&[Line { name: &units("d"), children: LIST, ..DIRECTORY }]));
+    assert!(error.contains("the tree has a cycle"), "{error}");
+}
+
+#[test]
+fn lists_that_overlap_end_before_they_multiply() {
+    let mut writer = Writer::new();
+    writer.line(&DIRECTORY);
+    writer.end();
+    writer.bytes[24..32].copy_from_slice(&LIST.to_le_bytes());
+    // Every directory's list begins at the entry behind its own.
+    for n in 0..2000_u32 {
+        let name = units(&format!("{n:04}"));
+        let next = writer.here() + 112;
+        writer.line(&Line { name: &name, children: next, ..DIRECTORY });
+    }
+    writer.end();
+    let error = why(parse(&writer.bytes));
+    assert!(error.contains("directories overlap") || error.contains("longer than Linux"), "{error}");
+}
+
+#[test]
+fn a_tree_that_is_too_deep_is_refused() {
+    let mut writer = Writer::new();
+    writer.line(&DIRECTORY);
+    writer.end();
+    writer.bytes[24..32].copy_from_slice(&LIST.to_le_bytes());
+    let name = units(&"n".repeat(200));
+    for _ in 0..30 {
+        let next = writer.here() + 504 + 8;
+        writer.line(&Line { name: &name, children: next, ..DIRECTORY });
+        writer.end();
+    }
+    let error = why(parse(&writer.bytes));
+    assert!(error.contains("longer than Linux can open"), "{error}");
+}
+
+#[test]
+fn a_link_group_with_different_contents_is_not_one_file() {
+    let (a, b, c) = (units("a"), units("b"), units("c"));
+    let line = |name, hash| Line { name, link_group: 5, hash, ..FILE };
+    let tree = root_with(&[line(&a, 1), line(&b, 2), line(&c, 1)]).unwrap();
+    let names = |n: usize| tree.inodes[n].names.clone();
+    assert_eq!((tree.inodes.len(), names(1), names(2)), (3, vec![1, 3], vec![2]));
+}
+
+#[test]
+fn lengths_that_lie_are_refused() {
+    let good = {
+        let mut writer = Writer::new();
+        writer.line(&DIRECTORY);
+        writer.end();
+        writer.bytes
+    };
+    assert_eq!(parse(&good).unwrap().names.len(), 1);
+    for (at, value) in [(0, u64::MAX), (0, 1 << 40), (8, u64::MAX), (8, 1 << 50), (8, 50), (24, u64::MAX)] {
+        let mut bytes = good.clone();
+        bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        parse(&bytes).unwrap_err();
+    }
+    for len in 0..good.len() - 8 {
+        parse(&good[..len]).unwrap_err();
+    }
+}
+
+proptest! {
+    #[test]
+    fn rubbish_is_refused_or_read(head in 0_u8..2, mut bytes in proptest::collection::vec(any::<u8>(), 0..600),
+                                  small in proptest::collection::vec((0_usize..600, 0_u8..32), 0..200)) {
+        for (at, value) in small {
+            if let Some(byte) = bytes.get_mut(at) { *byte = value; }
+        }
+        if head == 1 && bytes.len() > 32 {
+            bytes[..16].copy_from_slice(&[8, 0, 0, 0, 0, 0, 0, 0, 112, 0, 0, 0, 0, 0, 0, 0]);
+            bytes[16..20].copy_from_slice(&ATTRIBUTE_DIRECTORY.to_le_bytes());
+        }
+        let _ = parse(&bytes);
+    }
+}
