@@ -117,10 +117,12 @@ impl Machine {
 
     /// The words for QEMU that do not depend on where its serial lines lead.
     ///
-    /// TCG unless `MMOS_QEMU_ACCEL` says otherwise: a `/dev/kvm` that opens may still hang guests.
+    /// TCG unless `MMOS_QEMU_ACCEL` says otherwise: a `/dev/kvm` that opens may still hang guests. One thread for all
+    /// processors: with one each, QEMU 7.2 now and then kills the guest's kernel (`Oops: int3`) while that patches its
+    /// own code.
     pub fn command(&self) -> Command {
         let mut command = Command::new(QEMU);
-        let accelerator = std::env::var("MMOS_QEMU_ACCEL").unwrap_or_else(|_| "tcg".into());
+        let accelerator = std::env::var("MMOS_QEMU_ACCEL").unwrap_or_else(|_| "tcg,thread=single".into());
         let cpu = if accelerator.starts_with("kvm") { "host" } else { "max" };
         let parameters = format!("console=ttyS0 loglevel=6 {}", self.parameters.join(" "));
         command
