@@ -10,8 +10,7 @@ use vm::machine::PATIENCE;
 /// A unit as `mmosctl status NAME --json` in the guest gives it.
 pub fn unit(vm: &mut Vm, name: &str) -> Value {
     let text = vm.must(&format!("mmosctl status {name} --json")).unwrap();
-    let all: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    all["units"][0].clone()
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 /// All units, by name.
