@@ -158,9 +158,16 @@ impl Daemon {
         }
     }
 
-    /// Answers jobs that are over, and those who wait for the boot.
+    /// Answers jobs that are over, and those who wait for the boot, until there is nothing to be answered: a client
+    /// that has got its answer may have called again already.
     fn answer(&mut self) {
+        while self.answer_jobs() | self.answer_boot() {}
+    }
+
+    fn answer_jobs(&mut self) -> bool {
+        let mut any = false;
         while let Some((waiter, result)) = self.supervisor.next_answer() {
+            any = true;
             let waiting = |pending: &Pending| matches!(pending, Pending::Job(w, _) if *w == waiter);
             for client in self.clients.waiting(waiting) {
                 if let Some(found) = self.clients.get(client)
@@ -172,15 +179,21 @@ impl Daemon {
                 self.go_on(client);
             }
         }
-        if self.supervisor.take_boot_complete() {
-            for client in self.clients.waiting(|pending| matches!(pending, Pending::Boot)) {
-                if let Some(found) = self.clients.get(client) {
-                    found.pending = Pending::Nothing;
-                    methods::answer_boot(found, &self.supervisor.machine);
-                }
-                self.go_on(client);
-            }
+        any
+    }
+
+    fn answer_boot(&mut self) -> bool {
+        if !self.supervisor.take_boot_complete() {
+            return false;
         }
+        for client in self.clients.waiting(|pending| matches!(pending, Pending::Boot)) {
+            if let Some(found) = self.clients.get(client) {
+                found.pending = Pending::Nothing;
+                methods::answer_boot(found, &self.supervisor.machine);
+            }
+            self.go_on(client);
+        }
+        true
     }
 
     fn hear_init(&mut self, flags: EventFlags) {
@@ -326,17 +339,17 @@ impl Daemon {
 
     fn serve(&mut self, id: ClientId, flags: EventFlags) {
         let Some(client) = self.clients.get(id) else { return };
+        // What it has sent is carried out, even if it has hung up since and does not wait for an answer. One that has
+        // only ended its own half of the connection does wait, and is not gone.
+        if client.read() {
+            self.go_on(id);
+        } else {
+            self.clients.remove(id);
+        }
         if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
-            return self.clients.remove(id);
+            // On a log that it followed, or on a job: the job goes on.
+            self.clients.remove(id);
         }
-        if flags.intersects(EventFlags::RDHUP) && !matches!(client.pending, Pending::Nothing) {
-            // It has hung up on a log that it followed, or on a job: the job goes on.
-            return self.clients.remove(id);
-        }
-        if !client.read() {
-            return self.clients.remove(id);
-        }
-        self.go_on(id);
     }
 
     /// Handles what a client has sent, sends what there is for it, and watches it for what it waits for.
@@ -372,7 +385,7 @@ impl Daemon {
         }
         let Some(client) = self.clients.get(id) else { return };
         let mut flags = READING;
-        if !client.takes_calls() {
+        if !client.listens() {
             // What it sends meanwhile waits; that it hangs up does not.
             flags.remove(EventFlags::IN);
         }
@@ -451,7 +464,8 @@ impl Daemon {
     }
 }
 
-const READING: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+/// That a client hangs up altogether is told without being asked for; epoll_ctl(2), `EPOLLHUP`.
+const READING: EventFlags = EventFlags::IN;
 
 fn exited(role: Role, exit: Exit) -> Event {
     match role {

@@ -45,11 +45,7 @@ impl<H: Host> Supervisor<H> {
 
     /// Starts what is started at boot, but what was taken over, whose lost actions are carried out again.
     pub fn boot(&mut self, taken_over: &BTreeSet<UnitId>) {
-        let now = self.host.now();
-        self.machine.boot(now, taken_over);
-        for id in taken_over {
-            self.machine.resume(*id, now);
-        }
+        self.machine.boot(self.host.now(), taken_over);
         self.carry_out();
     }
 

@@ -177,6 +177,22 @@ fn whichever_call_fails_nobody_is_forgotten() {
 }
 
 #[test]
+fn what_waited_when_the_supervisor_died_is_started_once() {
+    let mut supervisor = supervisor(None);
+    let waits = UnitState { phase: Phase::Queued, goal: crate::machine::Goal::Up, ..UnitState::default() };
+    supervisor.machine.restore(UnitId(0), waits.clone());
+    supervisor.machine.restore(UnitId(2), waits);
+    // Something is heard of another unit before the boot goes on: nothing may be started by that yet.
+    supervisor.event(UnitId(1), Event::Executed);
+    assert!(supervisor.host.alive.is_empty());
+    // The double makes no second process for one unit.
+    supervisor.boot(&BTreeSet::from([UnitId(0), UnitId(2)]));
+    play(&mut supervisor);
+    let phases = [0, 2].map(|n| supervisor.machine.state(UnitId(n)).unwrap().phase);
+    assert_eq!(phases, [Phase::Active; 2]);
+}
+
+#[test]
 fn pid_1_hears_of_the_end_before_and_after() {
     let mut supervisor = supervisor(None);
     supervisor.boot(&BTreeSet::new());

@@ -119,7 +119,7 @@ pub struct Client {
     pub oneway: bool,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// It has hung up, or must not go on.
+    /// It has ended its half of the connection: no further call comes.
     closing: bool,
     used: u64,
 }
@@ -150,11 +150,11 @@ impl Client {
     pub fn read(&mut self) -> Alive {
         let mut buffer = [0; 4096];
         // It has to wait for an answer, or to read one: what it sends meanwhile stays with the kernel.
-        while self.takes_calls() && self.input.len() <= MAX_CALL {
+        while self.listens() && self.input.len() <= MAX_CALL {
             match rustix::io::read(&self.socket, &mut buffer) {
                 Ok(0) => {
                     self.closing = true;
-                    return !self.input.is_empty() && self.input.contains(&0);
+                    return self.has_output() || self.input.contains(&0);
                 }
                 Ok(n) => self.input.extend_from_slice(buffer.get(..n).unwrap_or_default()),
                 Err(rustix::io::Errno::AGAIN) => return true,
@@ -166,6 +166,11 @@ impl Client {
             }
         }
         true
+    }
+
+    /// Whether there may be something to read from it that is wanted now.
+    pub fn listens(&self) -> bool {
+        self.takes_calls() && !self.closing
     }
 
     /// Whether the next call may be looked at.
@@ -233,7 +238,7 @@ impl Client {
         if self.output.is_empty() {
             // Given back: a page of log should not stay with every client that ever read one.
             self.output = Vec::new();
-            return !(self.closing && self.input.is_empty() && matches!(self.pending, Pending::Nothing));
+            return !(self.closing && !self.input.contains(&0) && matches!(self.pending, Pending::Nothing));
         }
         true
     }

@@ -469,10 +469,14 @@ impl Host for RealHost {
         // Those that no cgroup holds: all, where there are none.
         if let Some(groups) = self.groups.get(&id) {
             for pid in groups {
-                let group = pid.saturating_neg();
-                // Gone meanwhile.
-                let _ = sys::kill(group, signal);
-                let _ = sys::kill(group, libc::SIGCONT);
+                // A process that was made just now leads no group yet, and is alone: it gets the signal itself. It is
+                // ours and not reaped, so that the number is still its own.
+                let is_child = self.pids.get(pid).is_some_and(|(owner, _)| *owner == id);
+                for signal in [signal, libc::SIGCONT] {
+                    if sys::kill(pid.saturating_neg(), signal).is_err() && is_child {
+                        let _ = sys::kill(*pid, signal);
+                    }
+                }
             }
         }
         Ok(())
@@ -488,10 +492,9 @@ impl Host for RealHost {
                 cgroups.remove(&unit.name);
                 return Ok(true);
             }
-            if !self.populations.contains_key(&id) {
-                self.watch(population.file.as_fd(), Token::Population(id), EventFlags::PRI)?;
-                self.populations.insert(id, population);
-            }
+            // Anew each time: one from before may speak of a cgroup of the same name that is gone.
+            self.watch(population.file.as_fd(), Token::Population(id), EventFlags::PRI)?;
+            self.populations.insert(id, population);
             return Ok(false);
         }
         if any_alive(self.groups.get_mut(&id)) {

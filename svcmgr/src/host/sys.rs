@@ -196,9 +196,12 @@ fn prepare(plan: &ChildPlan<'_>, report: RawFd) -> Result<(), (ChildStep, c_int)
             // The supervisor's own 0 to 2 are open, so that no descriptor of the plan is one of them.
             check(ChildStep::Streams, libc::dup2(from, target).into())?;
         }
-        // All of ours are close-on-exec; what somebody else left open is made so.
-        const CLOSE_RANGE_CLOEXEC: c_int = 4;
-        libc::syscall(libc::SYS_close_range, 3, u32::MAX, CLOSE_RANGE_CLOEXEC);
+        // While it waits, the child keeps nothing but its own end of the socket. Above all not the other end, or the
+        // supervisor's death would never close that; nor clients' connections, which would stay half open.
+        if report > 3 {
+            libc::syscall(libc::SYS_close_range, 3, report.saturating_sub(1), 0);
+        }
+        libc::syscall(libc::SYS_close_range, report.saturating_add(1), u32::MAX, 0);
 
         if let Some((uid, gid, groups)) = plan.user {
             check(ChildStep::Groups, libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
@@ -280,5 +283,53 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     match unsafe { libc::kill(pid, signal) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    use std::os::fd::AsFd;
+
+    /// Makes a process for `/bin/true` that waits to be released: it, and the supervisor's end of its socket.
+    fn waiting() -> (RawChild, OwnedFd) {
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let plan = ChildPlan {
+            program: c"/bin/true",
+            arguments: &[c"/bin/true"],
+            environment: &[],
+            directory: None,
+            directory_optional: false,
+            user: None,
+            streams: [Stream::Fd(null.as_fd()); 3],
+            tty: None,
+            cgroup: None,
+        };
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        (spawn(&plan, theirs.as_fd()).unwrap(), ours)
+    }
+
+    fn exit_code(child: &RawChild) -> Option<i32> {
+        let pidfd = child.pidfd.as_ref().unwrap();
+        let deadline = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let ended = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&deadline)).unwrap();
+        if ended == 0 {
+            kill(child.pid, libc::SIGKILL).unwrap();
+        }
+        waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap().exit_status()
+    }
+
+    #[test]
+    fn a_child_that_nobody_releases_ends_once_its_supervisor_is_gone() {
+        let (first, first_end) = waiting();
+        // The second was made while the first one's socket was open.
+        let (second, second_end) = waiting();
+        rustix::io::write(&second_end, b"g").unwrap();
+        drop(first_end);
+        assert_eq!(exit_code(&first), Some(NEVER_RAN));
+        assert_eq!(exit_code(&second), Some(0));
     }
 }

@@ -73,6 +73,7 @@ pub struct Machine {
     busy: usize,
     /// Auto units that are on their way.
     unsettled: BTreeSet<UnitId>,
+    /// Until then nothing is started, and what was taken over is only told what happened meanwhile.
     boot_begun: bool,
     boot_complete: bool,
     last_up_at: u64,
@@ -177,6 +178,10 @@ impl Machine {
         let autos: Vec<UnitId> = self.autos().collect();
         let mut seen = taken_over.clone();
         self.boot_begun = true;
+        // By what was written down, before anything moves because of others.
+        for id in taken_over {
+            self.resume(*id);
+        }
         if !self.ending {
             // The supervisor may have died between writing down a unit that waits and what it waits for.
             for id in taken_over {
@@ -238,13 +243,13 @@ impl Machine {
     pub fn request_restart(&mut self, id: UnitId, waiter: WaiterId, now: Now) -> Result<(), Refusal> {
         self.may_start(id)?;
         self.wait(id, waiter, Wish::Up);
-        for other in self.dependants(id) {
-            self.events.push_back((other, Event::Restart));
-        }
-        let mut seen = BTreeSet::from([id]);
-        let node = self.node(id);
-        let needed: Vec<UnitId> = node.requires.iter().chain(&node.wants).copied().collect();
-        for other in needed {
+        let again = self.dependants(id);
+        self.events.extend(again.iter().map(|other| (*other, Event::Restart)));
+        // All that start again need what their first start needed.
+        let mut seen: BTreeSet<UnitId> = again.iter().copied().collect();
+        let needs =
+            again.iter().map(|other| self.node(*other)).flat_map(|node| node.requires.iter().chain(&node.wants));
+        for other in needs.copied().collect::<Vec<_>>() {
             self.pull(other, true, &mut seen);
         }
         self.propagate(now);
@@ -303,7 +308,7 @@ impl Machine {
 
     /// Actions that were lost with the supervisor before this one: whatever a unit's phase waits for is set going
     /// again. All of them may be carried out twice without harm.
-    pub fn resume(&mut self, id: UnitId, now: Now) {
+    fn resume(&mut self, id: UnitId) {
         let Some(state) = self.states.get(id.index()) else { return };
         let none_is_known = state.main.is_none() && state.control.is_none();
         let signal = match state.phase {
@@ -328,9 +333,7 @@ impl Machine {
             }
             _ => None,
         };
-        if let Some(event) = lost {
-            self.event(id, event, now);
-        }
+        self.events.extend(lost.map(|event| (id, event)));
     }
 
     fn may_start(&self, id: UnitId) -> Result<(), Refusal> {
@@ -414,7 +417,9 @@ impl Machine {
         loop {
             if let Some((id, event)) = self.events.pop_front() {
                 self.step(id, event, now);
-            } else if let Some(id) = self.checks.pop_front() {
+            } else if self.boot_begun
+                && let Some(id) = self.checks.pop_front()
+            {
                 self.check(id, now);
             } else {
                 return;

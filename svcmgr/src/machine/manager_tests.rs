@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::load::Loaded;
 use crate::machine::{Exit, Process, Role};
+use crate::unit::ServiceType;
 use crate::unit::parse::parse;
 
 fn machine(units: &[(&str, &str)]) -> Machine {
@@ -111,6 +112,42 @@ impl Play {
             };
             self.event(id, event);
         }
+    }
+
+    /// One step of a host on which all goes well: a program is executed and gets ready, what is done or told to end
+    /// ends. Of what can be done now, `choice` says what is. Whether there was anything.
+    fn one_fair_step(&mut self, choice: usize) -> bool {
+        self.settle();
+        let mut can = Vec::new();
+        for (id, role) in self.alive.keys() {
+            let unit = self.machine.unit(*id).unwrap();
+            let phase = self.machine.phase(*id);
+            let oneshot = unit.service.kind == ServiceType::Oneshot;
+            if *role == Role::Control || oneshot || phase.is_stopping() && phase != Phase::StopHeld {
+                can.push((*id, *role, true));
+            } else if matches!(phase, Phase::StartMain(_)) {
+                can.push((*id, *role, false));
+            }
+        }
+        match can.get(choice.checked_rem(can.len()).unwrap_or(0)) {
+            Some((id, role, true)) => self.exit(*id, *role, Exit::Code(0)),
+            Some((id, _, false)) => {
+                self.event(*id, Event::Executed);
+                self.event(*id, Event::Ready);
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// All goes well until nothing moves any more but by time.
+    fn be_fair(&mut self) {
+        for _ in 0..1000 {
+            if !self.one_fair_step(0) {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
     }
 
     fn boot(&mut self) {
@@ -237,6 +274,25 @@ fn what_the_profile_disables_is_neither_started_nor_pulled_in() {
     assert_eq!(play.phase("on.service"), Phase::Failed);
 }
 
+#[test]
+fn what_is_started_again_with_another_unit_gets_all_that_it_needs() {
+    let mut play = Play::new(machine(&[
+        ("a.service", A),
+        ("b.service", "[Service]\nExecStart=/b\n"),
+        ("c.service", &format!("[Unit]\nRequires=a.service b.service\nAfter=a.service b.service\n{A}")),
+    ]));
+    play.boot();
+    play.be_fair();
+    // It ends while nobody who requires it asks how.
+    play.exit(play.id("b.service"), Role::Main, Exit::Code(1));
+    assert_eq!((play.phase("b.service"), play.phase("c.service")), (Phase::Failed, Phase::Active));
+    let waiter = play.ask(1);
+    play.machine.request_restart(play.id("a.service"), waiter, play.now).unwrap();
+    play.be_fair();
+    assert_eq!(["a.service", "b.service", "c.service"].map(|name| play.phase(name)), [Phase::Active; 3]);
+    assert_eq!(play.answers[&1], Ok(()));
+}
+
 #[derive(Debug, Clone)]
 enum Move {
     Start(u8),
@@ -358,6 +414,80 @@ proptest! {
         prop_assert!(play.booted <= 1);
         for waiter in &play.asked {
             prop_assert!(play.answers.contains_key(waiter), "{waiter} waits for ever");
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    Start(u8),
+    Stop(u8),
+    Restart(u8),
+    Fair(usize),
+}
+
+/// Requests of several clients, and time between them, with or without stops among them.
+fn requests(stops: bool) -> impl Strategy<Value = Vec<Ask>> {
+    let unit = 0u8..6;
+    let one = prop_oneof![
+        3 => unit.clone().prop_map(Ask::Start),
+        if stops { 3 } else { 0 } => unit.clone().prop_map(Ask::Stop),
+        3 => unit.prop_map(Ask::Restart),
+        8 => any::<usize>().prop_map(Ask::Fair),
+    ];
+    proptest::collection::vec(one, 0..60)
+}
+
+/// Plays requests on a host on which all goes well, to the end: who asked for what.
+fn play_requests(requests: &[Ask]) -> (Play, BTreeMap<WaiterId, Ask>) {
+    let mut play = Play::new(zoo());
+    let mut asked = BTreeMap::new();
+    play.boot();
+    for (n, ask) in (1u64..).zip(requests) {
+        play.ask(n);
+        let accepted = match *ask {
+            Ask::Start(u) => play.machine.request_start(UnitId(u.into()), n, play.now).is_ok(),
+            Ask::Restart(u) => play.machine.request_restart(UnitId(u.into()), n, play.now).is_ok(),
+            Ask::Stop(u) => {
+                play.machine.request_stop(UnitId(u.into()), n, play.now);
+                true
+            }
+            Ask::Fair(choice) => {
+                play.one_fair_step(choice);
+                false
+            }
+        };
+        if accepted {
+            asked.insert(n, *ask);
+        } else {
+            play.asked.remove(&n);
+        }
+        play.settle();
+    }
+    play.be_fair();
+    (play, asked)
+}
+
+proptest! {
+    #[test]
+    fn every_request_is_answered_without_anything_else_having_to_happen(requests in requests(true)) {
+        let (play, asked) = play_requests(&requests);
+        for (waiter, ask) in &asked {
+            // That none is answered twice, the play sees to.
+            prop_assert!(play.answers.contains_key(waiter), "{:?} waits for ever; {:?}", ask, play.order);
+        }
+        prop_assert_eq!(play.answers.len(), asked.len());
+        for id in (0..5).map(UnitId) {
+            let phase = play.machine.phase(id);
+            prop_assert!(phase == Phase::Active || phase.is_down(), "{:?} stays {:?}", id, phase);
+        }
+    }
+
+    #[test]
+    fn no_start_or_restart_fails_where_nobody_stops(requests in requests(false)) {
+        let (play, asked) = play_requests(&requests);
+        for (waiter, ask) in &asked {
+            prop_assert_eq!(play.answers.get(waiter), Some(&Ok(())), "{:?}", ask);
         }
     }
 }

@@ -19,7 +19,7 @@
 //!
 //! A dash is a pair that does not occur: a request that would lead there changes the phase as well. `Stop` in
 //! `Queued` or `Backoff` is at rest at once; `Stop` while starting begins to stop, without `ExecStop=`, since nothing
-//! is up yet; `Start` in `StopHeld` is up again at once, since nothing has been told yet. Once told, a service stops
+//! is up yet; `Start` in `StopHeld` with goal `Down` is up again at once, since nothing has been told yet. Once told, a service stops
 //! to its end, whatever is asked of it meanwhile: then the goal decides. So a stopped unit (goal `Down`) can come
 //! back by a request alone, never by `Restart=`.
 //!

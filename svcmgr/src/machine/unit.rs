@@ -49,9 +49,12 @@ impl Step<'_> {
             // Start: to be up.
             (Inactive | Done | Failed | Backoff, Start { fresh }) => self.queue(fresh),
             (Queued | StartPre(_) | StartMain(_) | StartPost(_) | Active, Start { .. }) => self.state.goal = Goal::Up,
+            // Nothing has been told yet. To be started again is more than to be up: that stays.
             (StopHeld, Start { .. }) => {
-                self.state.goal = Goal::Up;
-                self.state.phase = Active;
+                if self.state.goal == Goal::Down {
+                    self.state.goal = Goal::Up;
+                    self.state.phase = Active;
+                }
             }
             (StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal, Start { .. }) => {
                 self.state.goal = Goal::Again;

@@ -235,6 +235,14 @@ fn restart_follows_the_table_of_systemd_service() {
 }
 
 #[test]
+fn a_start_does_not_undo_a_restart_that_waits_to_stop() {
+    let unit = full();
+    let mut state = UnitState { goal: Goal::Again, ..state_in(Phase::StopHeld) };
+    run(&unit, &mut state, &[Event::Start { fresh: true }]);
+    assert_eq!((state.phase, state.goal), (Phase::StopHeld, Goal::Again));
+}
+
+#[test]
 fn a_late_start_is_ended_and_counts_as_a_failure() {
     let unit = full();
     let mut state = state_in(Phase::StartMain(0));
