@@ -73,8 +73,8 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let mut machine = Machine::new(graph, starts);
     let states = host.states();
     let taken_over = restore(&mut machine, &mut host, states, &mut handover);
-    if let Some(up_at) = host.boot_complete_at() {
-        machine.restore_boot(up_at);
+    if let Some(summary) = host.boot_summary() {
+        machine.restore_boot(summary);
     }
     if !taken_over.is_empty() {
         log::info!("taking over {} units from the supervisor before", taken_over.len());

@@ -184,11 +184,11 @@ impl<H: Host> Supervisor<H> {
             Action::Answer(waiter, result) => self.answers.push_back((waiter, result)),
             Action::BootComplete => {
                 self.boot_just_complete = true;
-                let (summary, _) = self.machine.boot_summary();
-                if let Err(error) = self.host.persist_boot(&summary) {
+                let Some(summary) = self.machine.boot_summary() else { return };
+                if let Err(error) = self.host.persist_boot(summary) {
                     log::warn!("that the boot is complete cannot be written down: {error}");
                 }
-                self.tell_boot(&summary);
+                log::info!("{}", describe_boot(&self.machine, summary, self.host.now()));
             }
             Action::AllStopped => self.finish(),
         }
@@ -261,10 +261,6 @@ impl<H: Host> Supervisor<H> {
             (None, _) => {}
         }
     }
-
-    fn tell_boot(&self, summary: &BootSummary) {
-        log::info!("{}", describe_boot(&self.machine, summary, self.host.now()));
-    }
 }
 
 /// The line that says how the boot went.
@@ -278,10 +274,14 @@ pub fn describe_boot(machine: &Machine, summary: &BootSummary, now: Now) -> Stri
         let failed: Vec<String> = summary
             .failed
             .iter()
-            .filter_map(|id| {
-                let state = machine.state(*id)?;
-                let reason = if state.reason.is_empty() { state.phase.word() } else { &state.reason };
-                Some(format!("{} ({reason})", machine.unit(*id)?.name))
+            .filter_map(|name| {
+                let state = machine.state(machine.find(name)?)?;
+                let reason = match (state.phase, state.reason.as_str()) {
+                    (Phase::Active, _) => format!("started again {} times, up for the moment", state.restarts),
+                    (phase, "") => phase.word().to_owned(),
+                    (_, reason) => reason.to_owned(),
+                };
+                Some(format!("{name} ({reason})"))
             })
             .collect();
         line.push_str(&format!(", failed: {}", failed.join(", ")));

@@ -92,7 +92,10 @@ fn a_notify_service_is_up_when_it_says_so_and_a_silent_one_times_out() {
 #[test]
 fn a_killed_service_comes_back_and_a_crash_loop_stops_at_its_limit() {
     let device = Device::new(&[
-        ("a.service", "[Service]\nExecStart=/bin/sleep 1000\nRestart=always\nRestartSec=10ms\n[X-MMOS]\nStart=auto\n"),
+        (
+            "a.service",
+            "[Unit]\nStartLimitIntervalSec=500ms\n[Service]\nExecStart=/bin/sleep 1000\nRestart=always\nRestartSec=10ms\n[X-MMOS]\nStart=auto\n",
+        ),
         (
             "crash.service",
             "[Unit]\nStartLimitBurst=3\n[Service]\nExecStart=/bin/sh -c 'echo x >> DIR/runs; exit 3'\nRestart=on-failure\nRestartSec=1ms\n[X-MMOS]\nStart=auto\n",
@@ -114,6 +117,11 @@ fn a_killed_service_comes_back_and_a_crash_loop_stops_at_its_limit() {
     assert!(reason.contains("started 3 times within 10 s") && reason.contains("exited with code 3"), "{reason}");
     let boot = device.client().call("WaitBoot", json!({})).unwrap();
     assert_eq!(boot["failed"][0]["name"], "crash.service");
+    let log = device.log();
+    assert!(log.contains("boot complete: 1 of 2 auto services up, failed: crash.service (started 3 times"), "{log}");
+    // How the boot went does not change with what comes later.
+    device.client().call("Stop", json!({"name": "a"})).unwrap();
+    assert_eq!(device.client().call("WaitBoot", json!({})).unwrap()["up"], 1);
 }
 
 #[test]

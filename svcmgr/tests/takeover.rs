@@ -176,6 +176,7 @@ fn killing_the_supervisor_leaves_every_service_and_its_status_as_they_were() {
     init.wait_state("a", "active");
     init.wait_state("done", "done");
     init.wait_state("b", "active");
+    init.until("the boot is complete", |device| device.log().contains("boot complete: 3 of 3").then_some(()));
     let before = init.units();
     for signal in [Signal::KILL, Signal::SEGV, Signal::KILL] {
         init.kill_svcmgr(signal);

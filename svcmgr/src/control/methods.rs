@@ -148,8 +148,8 @@ fn manager(
             logs(client, &args, more, context)?;
         }
         "WaitBoot" => match context.supervisor.machine.boot_summary() {
-            (_, true) => answer_boot(client, &context.supervisor.machine),
-            (_, false) => client.pending = Pending::Boot,
+            Some(_) => answer_boot(client, &context.supervisor.machine),
+            None => client.pending = Pending::Boot,
         },
         "Shutdown" => {
             let args: protocol::Shutdown_Args = arguments(parameters)?;
@@ -214,14 +214,14 @@ pub fn answer_job(client: &mut Client, machine: &Machine, id: UnitId, result: Re
     }
 }
 
-/// Answers `WaitBoot`.
+/// Answers `WaitBoot`, once the boot is complete: with what the log said then, and the units as they are now.
 pub fn answer_boot(client: &mut Client, machine: &Machine) {
-    let (summary, _) = machine.boot_summary();
+    let Some(summary) = machine.boot_summary() else { return };
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     client.answer(&protocol::WaitBoot_Reply {
         auto: count(summary.auto),
         up: count(summary.up),
-        failed: summary.failed.iter().filter_map(|id| unit(machine, *id)).collect(),
+        failed: summary.failed.iter().filter_map(|name| unit(machine, machine.find(name)?)).collect(),
         upAt: micros(summary.up_at),
     });
 }

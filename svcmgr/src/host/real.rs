@@ -378,9 +378,10 @@ impl RealHost {
         states
     }
 
-    /// When the boot was complete, if it was before the supervisor died.
-    pub fn boot_complete_at(&self) -> Option<u64> {
-        fs::read_to_string(self.run.join("boot-complete")).ok()?.trim().parse().ok()
+    /// How the boot went, if it was complete before the supervisor died.
+    pub fn boot_summary(&self) -> Option<BootSummary> {
+        let bytes = fs::read(self.run.join("boot-complete")).ok()?;
+        serde_json::from_slice(&bytes).inspect_err(|error| log::error!("how the boot went is lost: {error}")).ok()
     }
 }
 
@@ -515,7 +516,9 @@ impl Host for RealHost {
     }
 
     fn persist_boot(&mut self, summary: &BootSummary) -> io::Result<()> {
-        fs::write(self.run.join("boot-complete"), summary.up_at.to_string())
+        let next = self.run.join(".boot-complete");
+        fs::write(&next, serde_json::to_vec(summary)?)?;
+        fs::rename(next, self.run.join("boot-complete"))
     }
 
     fn tell_init(&mut self, message: &ToInit) -> io::Result<()> {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::graph::{Graph, Node, UnitId};
-use crate::unit::{StartType, Unit};
+use crate::unit::{Kind, ServiceType, StartType, Unit};
 
 use super::unit::{UnitAction, step};
 use super::{Event, Goal, Now, Phase, UnitState};
@@ -38,15 +38,15 @@ pub enum Refusal {
     Ending,
 }
 
-/// How the boot went.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// How the boot went, as it was when it was complete.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct BootSummary {
     /// How many units are started at boot.
     pub auto: usize,
-    /// How many of them are up or done.
+    /// How many of them were done, or up and steady.
     pub up: usize,
-    /// Those that are not.
-    pub failed: Vec<UnitId>,
+    /// The names of those that were not.
+    pub failed: Vec<String>,
     /// When the last of them was up (`CLOCK_BOOTTIME`).
     pub up_at: u64,
 }
@@ -56,6 +56,10 @@ enum Wish {
     Up,
     Down,
 }
+
+/// A service of which nobody knows more than that its program was executed has to live this long, in microseconds,
+/// before the boot is complete with it: most that cannot work die at once.
+const LIVES: u64 = 100_000;
 
 /// All units, and what is between them.
 #[derive(Debug)]
@@ -75,7 +79,9 @@ pub struct Machine {
     unsettled: BTreeSet<UnitId>,
     /// Until then nothing is started, and what was taken over is only told what happened meanwhile.
     boot_begun: bool,
-    boot_complete: bool,
+    boot_complete: Option<BootSummary>,
+    /// When the boot will be complete if nothing happens until then (`CLOCK_MONOTONIC`).
+    boot_due: Option<u64>,
     last_up_at: u64,
     ending: bool,
 }
@@ -104,7 +110,8 @@ impl Machine {
             busy: 0,
             unsettled: BTreeSet::new(),
             boot_begun: false,
-            boot_complete: false,
+            boot_complete: None,
+            boot_due: None,
             last_up_at: 0,
             ending: false,
         }
@@ -137,7 +144,7 @@ impl Machine {
 
     /// When the next timeout is due (`CLOCK_MONOTONIC`).
     pub fn next_deadline(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        [self.timers.first().map(|(at, _)| *at), self.boot_due].into_iter().flatten().min()
     }
 
     /// What is to be done, in order.
@@ -168,9 +175,8 @@ impl Machine {
     }
 
     /// The boot was complete already, before the supervisor died.
-    pub fn restore_boot(&mut self, up_at: u64) {
-        self.boot_complete = true;
-        self.last_up_at = up_at;
+    pub fn restore_boot(&mut self, summary: BootSummary) {
+        self.boot_complete = Some(summary);
     }
 
     /// Starts the auto units but those that were taken over.
@@ -197,24 +203,30 @@ impl Machine {
         self.unsettled = autos.iter().copied().filter(|id| !self.is_settled(*id)).collect();
         let last = autos.iter().filter_map(|id| self.state(*id)?.active_at).max();
         self.last_up_at = self.last_up_at.max(last.unwrap_or(0));
-        self.check_boot();
+        self.check_boot(now);
     }
 
     fn autos(&self) -> impl Iterator<Item = UnitId> + '_ {
         self.graph.iter().map(|(id, _)| id).filter(|id| self.start_type(*id).0 == StartType::Auto)
     }
 
-    /// How the boot went so far, and whether it is over.
-    pub fn boot_summary(&self) -> (BootSummary, bool) {
+    /// How the boot went, once it is complete.
+    pub fn boot_summary(&self) -> Option<&BootSummary> {
+        self.boot_complete.as_ref()
+    }
+
+    fn summarize_boot(&self) -> BootSummary {
         let mut summary = BootSummary { up_at: self.last_up_at, ..BootSummary::default() };
         for id in self.autos() {
             summary.auto = summary.auto.saturating_add(1);
-            match self.phase(id) {
-                Phase::Active | Phase::Done => summary.up = summary.up.saturating_add(1),
-                _ => summary.failed.push(id),
+            let Some((unit, state)) = self.unit(id).zip(self.state(id)) else { continue };
+            if state.phase == Phase::Done || state.is_steady() {
+                summary.up = summary.up.saturating_add(1);
+            } else {
+                summary.failed.push(unit.name.clone());
             }
         }
-        (summary, self.boot_complete)
+        summary
     }
 
     /// Starts a unit and what it needs. The answer comes as an action.
@@ -293,6 +305,9 @@ impl Machine {
                 state.deadline = None;
             }
             self.event(id, Event::Timeout, now);
+        }
+        if self.boot_due.is_some_and(|at| at <= now.mono) {
+            self.check_boot(now);
         }
     }
 
@@ -449,11 +464,14 @@ impl Machine {
         }
         self.actions.extend(actions.into_iter().map(|action| Action::Unit(id, action)));
         if before != after {
-            self.changed(id, before, after, now);
+            self.changed(id, before, after);
+        }
+        if self.boot_begun && self.boot_complete.is_none() && self.start_type(id).0 == StartType::Auto {
+            self.note_boot(id, now);
         }
     }
 
-    fn changed(&mut self, id: UnitId, before: Phase, after: Phase, now: Now) {
+    fn changed(&mut self, id: UnitId, before: Phase, after: Phase) {
         self.actions.push(Action::Changed(id, before, after));
         match (before.is_down(), after.is_down()) {
             (true, false) => self.busy = self.busy.saturating_add(1),
@@ -476,25 +494,46 @@ impl Machine {
             self.checks.push_back(id);
         }
         self.answer(id);
-        if matches!(after, Phase::Active | Phase::Done) && self.unsettled.contains(&id) {
-            self.last_up_at = self.last_up_at.max(now.boot);
-        }
-        if self.is_settled(id) {
-            self.unsettled.remove(&id);
-        } else if self.boot_begun && !self.boot_complete && self.start_type(id).0 == StartType::Auto {
-            self.unsettled.insert(id);
-        }
-        self.check_boot();
         if self.ending && self.busy == 0 && before != after {
             self.actions.push(Action::AllStopped);
         }
     }
 
-    fn check_boot(&mut self) {
-        if self.boot_begun && !self.boot_complete && self.unsettled.is_empty() && self.events.is_empty() {
-            self.boot_complete = true;
-            self.actions.push(Action::BootComplete);
+    /// Something happened to an auto unit during the boot.
+    fn note_boot(&mut self, id: UnitId, now: Now) {
+        if self.is_settled(id) {
+            self.unsettled.remove(&id);
+        } else {
+            self.unsettled.insert(id);
         }
+        if matches!(self.phase(id), Phase::Active | Phase::Done)
+            && let Some(at) = self.state(id).and_then(|state| state.active_at)
+        {
+            self.last_up_at = self.last_up_at.max(at.min(now.boot));
+        }
+        self.check_boot(now);
+    }
+
+    fn check_boot(&mut self, now: Now) {
+        self.boot_due = None;
+        if !self.boot_begun || self.boot_complete.is_some() || !self.unsettled.is_empty() || !self.events.is_empty() {
+            return;
+        }
+        let youngest = self.autos().filter_map(|id| self.executed_at(id)).max();
+        let left = youngest.map_or(0, |at| at.saturating_add(LIVES).saturating_sub(now.boot));
+        if left > 0 {
+            self.boot_due = Some(now.mono.saturating_add(left));
+            return;
+        }
+        self.boot_complete = Some(self.summarize_boot());
+        self.actions.push(Action::BootComplete);
+    }
+
+    /// When the program of a unit was executed, if it is up and that is all that is known of it.
+    fn executed_at(&self, id: UnitId) -> Option<u64> {
+        let (unit, state) = self.unit(id).zip(self.state(id))?;
+        let known_by_that = unit.kind == Kind::Service && unit.service.kind == ServiceType::Exec;
+        (known_by_that && state.phase == Phase::Active && state.restarts == 0).then_some(state.active_at?)
     }
 
     /// Lets a unit that waits for others move on, if it may.
@@ -526,6 +565,7 @@ impl Machine {
             let state = self.state(*other)?;
             let name = self.unit(*other).map_or("?", |unit| unit.name.as_str());
             let why = match state.phase {
+                Phase::Active => return None,
                 Phase::Failed => format!("which failed: {}", state.reason),
                 Phase::Refused => format!("which is refused: {}", state.reason),
                 Phase::Inactive => match self.disabled(*other) {
@@ -547,7 +587,7 @@ impl Machine {
         on_its_way && !self.is_hopeless(id)
     }
 
-    /// Tried as often as the start limit has it and never up: tried on, but nobody waits for it any longer. Without
+    /// Tried as often as the start limit has it and never steady: tried on, but nobody waits for it any longer. Without
     /// this, one service that never gets ready, started slowly enough for the limit, would hold up the boot for ever.
     fn is_hopeless(&self, id: UnitId) -> bool {
         let (Some(state), Some(unit)) = (self.state(id), self.unit(id)) else { return false };
@@ -555,15 +595,15 @@ impl Machine {
         // From the end of the attempt that reaches the limit on: `attempts` counts at the beginning of each.
         let tried = match state.phase {
             Phase::Backoff | Phase::Queued => state.attempts,
-            phase if phase.is_starting() || phase.is_stopping() => state.attempts.saturating_sub(1),
-            _ => 0,
+            phase if phase.is_down() => 0,
+            _ => state.attempts.saturating_sub(1),
         };
         state.goal == Goal::Up && tried >= burst
     }
 
+    /// Whether the boot does not wait for it any longer; see "When the boot is complete" at the head of [`super`].
     fn is_settled(&self, id: UnitId) -> bool {
-        let phase = self.phase(id);
-        phase.is_down() || phase == Phase::Active || self.is_hopeless(id)
+        self.state(id).is_none_or(|state| state.phase.is_down() || state.is_steady()) || self.is_hopeless(id)
     }
 
     /// Answers those who wait for `id` and whose wish is fulfilled, or cannot be.

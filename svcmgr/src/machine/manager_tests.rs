@@ -8,7 +8,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::load::Loaded;
 use crate::machine::{Exit, Process, Role};
-use crate::unit::ServiceType;
 use crate::unit::parse::parse;
 
 fn machine(units: &[(&str, &str)]) -> Machine {
@@ -104,6 +103,13 @@ impl Play {
         self.settle();
     }
 
+    fn pass(&mut self, micros: u64) {
+        self.now.mono = self.now.mono.saturating_add(micros);
+        self.now.boot = self.now.boot.saturating_add(micros);
+        self.machine.tick(self.now);
+        self.settle();
+    }
+
     fn exit(&mut self, id: UnitId, role: Role, exit: Exit) {
         if self.alive.remove(&(id, role)).is_some() {
             let event = match role {
@@ -192,8 +198,11 @@ fn a_unit_waits_for_those_that_it_comes_after() {
     assert_eq!(play.phase("b.service"), Phase::StartMain(0));
     assert_eq!(play.booted, 0);
     play.event(play.id("b.service"), Event::Executed);
+    // It might die at once.
+    assert_eq!(play.booted, 0);
+    play.pass(LIVES);
     assert_eq!(play.booted, 1);
-    assert_eq!(play.machine.boot_summary().0.up, 2);
+    assert_eq!(play.machine.boot_summary().unwrap().up, 2);
 }
 
 #[test]
@@ -259,7 +268,80 @@ fn a_service_that_never_gets_ready_does_not_hold_up_the_boot_for_ever() {
             play.event(play.id("after.service"), Event::Executed);
         }
     }
+    play.pass(LIVES);
     assert_eq!((play.phase("after.service"), play.booted), (Phase::Active, 1));
+}
+
+/// A boot with a service that crashes and one that is not done yet.
+fn crashing(crash: &str) -> Play {
+    let mut play = Play::new(machine(&[
+        ("crash.service", &format!("{crash}ExecStart=/x\nRestart=always\n[X-MMOS]\nStart=auto\n")),
+        ("slow.service", "[Service]\nType=oneshot\nExecStart=/x\n[X-MMOS]\nStart=auto\n"),
+    ]));
+    play.boot();
+    play.event(play.id("crash.service"), Event::Executed);
+    play
+}
+
+/// It ends, and is brought back by `Restart=`.
+fn crash(play: &mut Play) {
+    let id = play.id("crash.service");
+    play.exit(id, Role::Main, Exit::Code(1));
+    if play.phase("crash.service") == Phase::Backoff {
+        play.now.mono = play.machine.next_deadline().unwrap();
+        play.machine.tick(play.now);
+        play.settle();
+        play.event(id, Event::Executed);
+    }
+}
+
+#[test]
+fn a_service_in_a_crash_loop_is_not_settled_until_its_limit_ends_it() {
+    let mut play = crashing("[Service]\n");
+    crash(&mut play);
+    assert_eq!(play.phase("crash.service"), Phase::Active);
+    play.exit(play.id("slow.service"), Role::Main, Exit::Code(0));
+    for _ in 0..3 {
+        assert_eq!((play.phase("crash.service"), play.booted), (Phase::Active, 0));
+        crash(&mut play);
+    }
+    crash(&mut play);
+    assert_eq!((play.phase("crash.service"), play.booted), (Phase::Failed, 1));
+    let summary = play.machine.boot_summary().unwrap().clone();
+    assert_eq!((summary.auto, summary.up, summary.failed.as_slice()), (2, 1, &["crash.service".to_owned()][..]));
+    // What comes later does not change how the boot went.
+    play.machine.request_start(play.id("crash.service"), 1, play.now).unwrap();
+    play.asked.insert(1);
+    play.be_fair();
+    assert_eq!((play.phase("crash.service"), play.machine.boot_summary()), (Phase::Active, Some(&summary)));
+}
+
+#[test]
+fn a_service_that_crashed_and_then_stays_up_is_settled_after_a_while() {
+    let mut play = crashing("[Service]\n");
+    crash(&mut play);
+    play.exit(play.id("slow.service"), Role::Main, Exit::Code(0));
+    let begun = play.now.mono;
+    assert_eq!(play.booted, 0);
+    play.now.mono = play.machine.next_deadline().unwrap();
+    // Five starts within ten seconds are the limit: whatever crashes every two seconds does not reach it.
+    assert_eq!(play.now.mono.saturating_sub(begun), 2_000_000);
+    play.machine.tick(play.now);
+    play.settle();
+    assert_eq!((play.booted, play.machine.boot_summary().unwrap().up), (1, 2));
+}
+
+#[test]
+fn a_crash_loop_without_a_limit_does_not_hold_up_the_boot_for_ever() {
+    let mut play = crashing("[Unit]\nStartLimitIntervalSec=0\n[Service]\n");
+    crash(&mut play);
+    play.exit(play.id("slow.service"), Role::Main, Exit::Code(0));
+    for _ in 0..5 {
+        assert_eq!(play.booted, 0);
+        crash(&mut play);
+    }
+    let summary = play.machine.boot_summary().unwrap();
+    assert_eq!((play.booted, summary.up, summary.failed.as_slice()), (1, 1, &["crash.service".to_owned()][..]));
 }
 
 #[test]

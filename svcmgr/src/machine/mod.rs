@@ -40,6 +40,15 @@
 //! ```
 //! `empty` means: the last process of the service's cgroup is gone. Nothing is started again before.
 //!
+//! # When the boot is complete
+//!
+//! Once each auto unit is *settled*: at rest, or up and steady, or given up by those who wait for it. A service that
+//! `Restart=` brought back is steady only after it has stayed up for a while, so that a crash loop is not settled as
+//! long as its start limit has not ended it; one that crashes too slowly for its limit, or has none, is given up after
+//! as many attempts as the limit has (or the default one), and goes on trying. A service of which no more is known than
+//! that its program was executed has to live for a tenth of a second first. *Up* are those that are done, or steady.
+//! What was counted at that moment is what the log says, and what `WaitBoot` answers ever after.
+//!
 //! # Propagate, then execute
 //!
 //! [`Machine`] holds all units. An event changes one of them; each change of phase may set others in motion, which is
@@ -292,7 +301,7 @@ pub struct UnitState {
     pub status: String,
     /// Restarts that nobody asked for, since somebody asked for a start.
     pub restarts: u32,
-    /// Starts since it was last up.
+    /// Starts since it was last steady.
     pub attempts: u32,
     /// When the interval of the start limit began (`CLOCK_MONOTONIC`).
     pub limit_begun: u64,
@@ -308,6 +317,13 @@ pub struct UnitState {
     pub exit_code: Option<i32>,
     /// Or by which signal.
     pub exit_signal: Option<i32>,
+}
+
+impl UnitState {
+    /// Up, and not just brought back by `Restart=`: only then is a deadline running while it is up.
+    pub fn is_steady(&self) -> bool {
+        self.phase == Phase::Active && self.deadline.is_none()
+    }
 }
 
 impl Default for UnitState {

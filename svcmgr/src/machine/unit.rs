@@ -2,13 +2,16 @@
 //! [`super`].
 
 use crate::unit::time::Span;
-use crate::unit::{Command, Kind, Restart, Service, ServiceType, Unit};
+use crate::unit::{Command, Kind, Restart, Service, ServiceType, StartLimit, Unit};
 
 use super::{CommandRef, Event, Exit, Goal, Now, Outcome, Phase, Role, UnitState};
 
 /// What is killed is looked at again after this time, and killed again: SIGKILL cannot be refused, but a process in
 /// the midst of a device's work ends only once that is over.
 const KILL_AGAIN: Span = Span::seconds(5);
+
+/// A service that `Restart=` brought back is steady at the latest once it has stayed up for so long.
+const STEADY_BOUND: Span = Span::seconds(10);
 
 /// What is to be done for a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,7 +274,12 @@ impl Step<'_> {
                 self.state.deadline = None;
                 self.state.phase = Queued;
             }
-            (Inactive | Queued | Active | StopHeld | Done | Failed | Refused, Timeout) => self.state.deadline = None,
+            // It has stayed up: steady.
+            (Active, Timeout) => {
+                self.state.deadline = None;
+                self.state.attempts = 0;
+            }
+            (Inactive | Queued | StopHeld | Done | Failed | Refused, Timeout) => self.state.deadline = None,
         }
     }
 
@@ -373,8 +381,12 @@ impl Step<'_> {
             // It ended during ExecStartPost=.
             return self.stop_command(0);
         }
-        self.state.attempts = 0;
         self.state.reason.clear();
+        if self.state.restarts > 0 && self.state.main.is_some() {
+            self.deadline(steady_after(self.unit.limit));
+        } else {
+            self.state.attempts = 0;
+        }
     }
 
     fn stop_command(&mut self, n: usize) {
@@ -530,6 +542,16 @@ impl Step<'_> {
             self.actions.push(UnitAction::AwaitEmpty);
         }
     }
+}
+
+/// How long a service that `Restart=` brought back has to stay up until it is steady: for so long that, should it go on
+/// crashing at that pace, its start limit would not end it.
+fn steady_after(limit: StartLimit) -> Span {
+    let StartLimit { interval, burst } = match limit {
+        StartLimit { burst: 0, .. } | StartLimit { interval: Span::ZERO, .. } => StartLimit::DEFAULT,
+        limit => limit,
+    };
+    Span(interval.0.checked_div(burst.into()).unwrap_or(0)).min(STEADY_BOUND)
 }
 
 /// What the end of a main process means; systemd.service(5), `SuccessExitStatus=`.
