@@ -20,6 +20,7 @@ pub struct Image {
 pub struct Case {
     name: String,
     profile: String,
+    settings: String,
     boot: String,
     load: Vec<String>,
 }
@@ -105,12 +106,25 @@ impl Image {
 impl Case {
     /// The case whose files are in `tests/cases/NAME`, if it has any.
     pub fn new(name: &str) -> Case {
-        Case { name: name.into(), profile: "Default".into(), boot: String::new(), load: Vec::new() }
+        Case {
+            name: name.into(),
+            profile: "Default".into(),
+            settings: String::new(),
+            boot: String::new(),
+            load: Vec::new(),
+        }
     }
 
     /// Sets the image's own profile.
     pub fn profile(mut self, profile: &str) -> Case {
         self.profile = profile.into();
+        self
+    }
+
+    /// Adds a line to the definition.
+    pub fn setting(mut self, line: &str) -> Case {
+        self.settings.push_str(line);
+        self.settings.push('\n');
         self
     }
 
@@ -136,9 +150,9 @@ impl Case {
         packages.extend(Some(tests.join("cases").join(&self.name)).filter(|path| path.is_dir()));
         let definition = format!(
             "name = {:?}\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"debian-cloud\"\ncompression = \"xpress\"\n\
-             profile = {:?}\npackages = {:?}\n[modules]\nload = {:?}\n\
+             profile = {:?}\npackages = {:?}\n{}[modules]\nload = {:?}\n\
              include = [\"virtio_blk\", \"virtio_pci\", \"vfat\", \"nls_cp437\", \"nls_ascii\"]\n[boot]\n{}\n",
-            self.name, self.profile, packages, self.load, self.boot
+            self.name, self.profile, packages, self.settings, self.load, self.boot
         );
         let path = folder.join("definition.toml");
         std::fs::write(&path, definition)?;

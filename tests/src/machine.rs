@@ -223,6 +223,15 @@ impl Vm {
         Ok(output.text)
     }
 
+    /// Asks the guest to power off, and says how the machine ended.
+    ///
+    /// The shell is a service like any other: it may be stopped before it could tell how the command ended.
+    pub fn power_off(&mut self) -> anyhow::Result<Ended> {
+        self.must("true")?;
+        self.shell.send("mmosctl poweroff\n")?;
+        self.wait_for_end()
+    }
+
     /// QEMU's monitor.
     pub fn monitor(&mut self) -> anyhow::Result<&mut Qmp> {
         self.monitor.as_mut().context("the machine has ended")

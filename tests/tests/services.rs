@@ -84,8 +84,7 @@ fn start_types_decide_what_runs_and_order_is_kept() {
     assert_eq!(state(&mut vm, "chain-1"), "active");
 
     // Powering off stops services in reverse order.
-    vm.must("mmosctl poweroff").unwrap();
-    assert_eq!(vm.wait_for_end().unwrap(), Ended::Poweroff);
+    assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
     let console = vm.console.text();
     let (_, end) = console.rsplit_once("stopping chain-3").expect("chain-3 was stopped");
     let (_, end) = end.split_once("stopping chain-2").expect("chain-2 was stopped after chain-3");

@@ -42,6 +42,8 @@ pub(crate) struct Blobs {
     pub(crate) solids: Vec<Solid>,
     /// Metadata resources in the order of the images, each with its SHA-1.
     pub(crate) metadata: Vec<(ResourceHeader, Hash)>,
+    /// Where the last resource ends.
+    pub(crate) end: u64,
 }
 
 struct Entry {
@@ -79,7 +81,10 @@ impl Blobs {
             }
             entries.push(entry);
         }
-        let mut blobs = Blobs::default();
+        // A blob in a solid resource gives a place in that, not in the WIM; the resource's own entry gives its end.
+        let own = |e: &&Entry| !e.at.has(ResourceHeader::SOLID) || e.at.size == SOLID_MARK;
+        let end = entries.iter().filter(own).map(|e| e.at.end()).max().unwrap_or(0);
+        let mut blobs = Blobs { end, ..Blobs::default() };
         let mut number = 0_u64;
         for run in entries.chunk_by(|a, b| a.at.has(ResourceHeader::SOLID) == b.at.has(ResourceHeader::SOLID)) {
             if run.first().is_some_and(|e| e.at.has(ResourceHeader::SOLID)) {

@@ -63,6 +63,11 @@ impl ResourceHeader {
         self.flags & flag != 0
     }
 
+    /// Where it ends in the WIM.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset.saturating_add(self.stored)
+    }
+
     /// That all of it lies in the `available` bytes of the source.
     pub(crate) fn check_inside(&self, what: &'static str, available: u64) -> Result<(), WimError> {
         match self.offset.checked_add(self.stored) {
@@ -89,6 +94,7 @@ pub struct Header {
     pub boot_index: u32,
     pub(crate) blob_table: ResourceHeader,
     pub(crate) xml: ResourceHeader,
+    pub(crate) integrity: ResourceHeader,
 }
 
 impl Header {
@@ -152,11 +158,12 @@ impl Header {
         if boot_index > images {
             return damaged(0x78, format!("image {boot_index} is marked for booting, and there are {images}"));
         }
-        let (blob_table, xml) = (resource(0x30)?, resource(0x48)?);
+        let (blob_table, xml, integrity) = (resource(0x30)?, resource(0x48)?, resource(0x7c)?);
         blob_table.check_inside("the blob table", available)?;
         xml.check_inside("the XML data", available)?;
+        integrity.check_inside("the integrity table", available)?;
         let guid = array(bytes, 0x18).ok_or_else(short)?;
-        Ok(Header { version, compression, chunk_size, guid, images, boot_index, blob_table, xml })
+        Ok(Header { version, compression, chunk_size, guid, images, boot_index, blob_table, xml, integrity })
     }
 }
 

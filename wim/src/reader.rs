@@ -52,6 +52,14 @@ impl Wim {
         &self.header
     }
 
+    /// Its own length in bytes, however much longer the device is that it lies on.
+    pub fn length(&self) -> u64 {
+        let header = &self.header;
+        [header.blob_table.end(), header.xml.end(), header.integrity.end(), self.blobs.end]
+            .into_iter()
+            .fold(HEADER_LEN as u64, u64::max)
+    }
+
     /// Its images, in order.
     pub fn images(&self) -> &[ImageInfo] {
         &self.images

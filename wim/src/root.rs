@@ -146,9 +146,12 @@ impl Root {
         }
     }
 
-    /// Size of the file or device, in bytes.
+    /// Size of the image in bytes. A WIM knows its own; an archive has that of its file, or of the device it lies on.
     pub fn source_bytes(&self) -> u64 {
-        self.source_bytes
+        match &self.inner {
+            Inner::Wim { wim, .. } => wim.length().min(self.source_bytes),
+            Inner::Archive(_) => self.source_bytes,
+        }
     }
 
     /// What it takes once it is unpacked, before the first byte is. A WIM's metadata says so exactly and at once. An

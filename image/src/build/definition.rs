@@ -46,6 +46,9 @@ pub struct Definition {
     pub kernel_modules: Option<PathBuf>,
     #[serde(default)]
     pub modules: Modules,
+    /// Whether the initramfs takes no other root than the one of this build.
+    #[serde(default)]
+    pub pin_root: bool,
     /// Further settings for `/etc/mmos/boot.toml` of the initramfs, as they stand.
     #[serde(default)]
     pub boot: toml::Table,
@@ -73,15 +76,21 @@ pub struct Debian {
 }
 
 /// Kernel modules of the initramfs; their dependencies come along.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Modules {
     /// Always loaded, in this order: `name` or `name option=value …`.
-    #[serde(default)]
     pub load: Vec<String>,
     /// There to be loaded when a device asks for them.
-    #[serde(default)]
     pub include: Vec<String>,
+    /// Whether devices are asked.
+    pub auto: bool,
+}
+
+impl Default for Modules {
+    fn default() -> Modules {
+        Modules { load: Vec::new(), include: Vec::new(), auto: true }
+    }
 }
 
 /// How the root image is compressed.

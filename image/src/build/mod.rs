@@ -63,12 +63,12 @@ struct Build<'a> {
     out: PathBuf,
 }
 
-/// The outputs, in the order in which they are made.
+/// The outputs, in the order in which they are made: the initramfs may hold the root's hash.
 #[derive(Clone, Copy)]
 enum Part {
     Kernel,
-    Initramfs,
     Root,
+    Initramfs,
 }
 
 /// Builds the image that `args` name.
@@ -90,9 +90,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         ..Manifest::default()
     };
     let ourselves = manifest::sha256(Path::new("/proc/self/exe"))?;
-    for part in [Part::Kernel, Part::Initramfs, Part::Root] {
+    for part in [Part::Kernel, Part::Root, Part::Initramfs] {
         let name = part.file();
-        let mut inputs = build.inputs(part)?;
+        let mut inputs = build.inputs(part, &next)?;
         inputs.note("binary", "mmos-image", &ourselves);
         if manifest.is_current(&build.out, name, &inputs) {
             next.outputs.extend(manifest.outputs.remove_entry(name));
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             continue;
         }
         let begun = std::time::Instant::now();
-        build.make(part)?;
+        build.make(part, &next)?;
         next.record(&build.out, name, inputs)?;
         let bytes = next.outputs.get(name).map_or(0, |output| output.bytes);
         println!("{name}: {} in {:.1} s", indicatif::BinaryBytes(bytes), begun.elapsed().as_secs_f64());
@@ -119,14 +119,15 @@ impl Part {
 }
 
 impl Build<'_> {
-    fn inputs(&self, part: Part) -> anyhow::Result<Inputs> {
+    /// What a part is made of; `made` has the parts before it.
+    fn inputs(&self, part: Part, made: &Manifest) -> anyhow::Result<Inputs> {
         let mut inputs = Inputs::default();
         match part {
             Part::Kernel => self.kernel.note(&mut inputs)?,
             Part::Initramfs => {
                 self.kernel.note(&mut inputs)?;
                 inputs.setting("modules.include", &self.definition.modules.include.join(" "));
-                inputs.setting("boot.toml", &self.boot_config()?);
+                inputs.setting("boot.toml", &self.boot_config(made)?);
                 inputs.add("binary", "init", &self.ingredients.bin.join("init"))?;
                 if self.allows_shell() {
                     inputs.add("package", "busybox", &self.ingredients.busybox)?;
@@ -137,7 +138,7 @@ impl Build<'_> {
         Ok(inputs)
     }
 
-    fn make(&self, part: Part) -> anyhow::Result<()> {
+    fn make(&self, part: Part, made: &Manifest) -> anyhow::Result<()> {
         let path = self.out.join(part.file());
         match part {
             Part::Kernel => {
@@ -145,12 +146,12 @@ impl Build<'_> {
                 std::fs::copy(image, path).with_context(|| format!("cannot copy the kernel {}", image.display()))?;
                 Ok(())
             }
-            Part::Initramfs => self.make_initramfs(&path),
+            Part::Initramfs => self.make_initramfs(&path, made),
             Part::Root => self.make_root(&path),
         }
     }
 
-    fn make_initramfs(&self, path: &Path) -> anyhow::Result<()> {
+    fn make_initramfs(&self, path: &Path, made: &Manifest) -> anyhow::Result<()> {
         let work = tempfile::tempdir()?;
         let modules = self.kernel.modules(&self.definition.modules, work.path())?;
         let unpack = || self.ingredients.unpack_busybox(&work.path().join("busybox"));
@@ -158,7 +159,7 @@ impl Build<'_> {
         let contents = initramfs::Contents {
             init: &self.ingredients.bin.join("init"),
             busybox: busybox.as_deref(),
-            boot_config: &self.boot_config()?,
+            boot_config: &self.boot_config(made)?,
             modules: &modules,
         };
         initramfs::write(path, &contents)
@@ -183,13 +184,25 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// `boot.toml` as `init` reads it.
-    fn boot_config(&self) -> anyhow::Result<String> {
+    /// `boot.toml` as `init` reads it, and accepts it.
+    fn boot_config(&self, made: &Manifest) -> anyhow::Result<String> {
         let mut config = self.definition.boot.clone();
         let mut modules = toml::Table::new();
         modules.insert("load".into(), self.definition.modules.load.clone().into());
+        modules.insert("auto".into(), self.definition.modules.auto.into());
         config.insert("modules".into(), modules.into());
-        Ok(toml::to_string(&config)?)
+        if self.definition.pin_root
+            && let Some(root) = made.outputs.get(Part::Root.file())
+        {
+            let verify = config.entry("verify").or_insert_with(|| toml::Table::new().into());
+            let verify = verify.as_table_mut().context("[boot] verify must be a table")?;
+            verify.insert("sha256".into(), root.sha256.clone().into());
+        }
+        let text = toml::to_string(&config)?;
+        if let Err(error) = init::config::parse(&text) {
+            bail!("{}: [boot] is not what init reads: {error}", self.definition.name);
+        }
+        Ok(text)
     }
 
     /// Whether recovery may open a shell, which then has to be in the initramfs.
