@@ -1,6 +1,7 @@
 //! The images that tests boot. `cargo xtask test` builds the two that the project offers; a case adds its own files
 //! and units to the minimal one, by `mmos-image` like any integrator's image.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -155,7 +156,12 @@ impl Case {
             self.name, self.profile, packages, self.settings, self.load, self.boot
         );
         let path = folder.join("definition.toml");
-        std::fs::write(&path, definition)?;
+        // Tests that run side by side share a case: none may find the file half written.
+        if std::fs::read_to_string(&path).ok().as_deref() != Some(definition.as_str()) {
+            let mut next = tempfile::NamedTempFile::new_in(&folder)?;
+            next.write_all(definition.as_bytes())?;
+            next.persist(&path)?;
+        }
         build(&path, &folder)?;
         Ok(Image { folder })
     }
@@ -166,10 +172,38 @@ impl Case {
     }
 }
 
+/// Whether this process belongs to root.
+pub fn is_root() -> anyhow::Result<bool> {
+    let output = Command::new("id").arg("-u").output().context("cannot run id")?;
+    Ok(output.stdout.trim_ascii() == b"0")
+}
+
+/// Whether there is a sudo to ask.
+pub fn has_sudo() -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("sudo").is_file()))
+}
+
+/// A command that runs as root: files of a root image belong to root.
+///
+/// # Errors
+/// For an ordinary user where there is no sudo.
+pub fn as_root(program: &Path) -> anyhow::Result<Command> {
+    if is_root()? {
+        return Ok(Command::new(program));
+    }
+    if !has_sudo() {
+        bail!("files of a root image belong to root, and there is no sudo: run this command as root");
+    }
+    let mut command = Command::new("sudo");
+    command.arg("--preserve-env=HOME,XDG_CACHE_HOME,SOURCE_DATE_EPOCH").arg(program);
+    Ok(command)
+}
+
 /// Builds the image of `definition` in `out`.
 pub fn build(definition: &Path, out: &Path) -> anyhow::Result<()> {
     command(
-        Command::new(builder())
+        as_root(&builder())?
             .arg("build")
             .arg(definition)
             .arg("--out")
@@ -183,7 +217,7 @@ pub fn build(definition: &Path, out: &Path) -> anyhow::Result<()> {
 
 fn join(initramfs: &Path, root: &Path, inside: &str, out: &Path) -> anyhow::Result<()> {
     let pair = format!("{}={inside}", root.display());
-    command(Command::new(builder()).arg("join").arg(initramfs).args(["--add", &pair, "--out"]).arg(out))
+    command(as_root(&builder())?.arg("join").arg(initramfs).args(["--add", &pair, "--out"]).arg(out))
 }
 
 /// Runs a program of the host that must succeed.

@@ -1,34 +1,49 @@
 //! Binaries for the device, tools for the host, images. Cargo and `mmos-image` each know what has changed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use vm::images::{builder, device_binaries, target, workspace};
+use vm::images::{as_root, builder, device_binaries, target, workspace};
 
 use crate::progress::step;
-use crate::setup;
 
 /// The target of the device binaries, and how they are linked: statically, so that they run in any root.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const STATIC: &str = "target.x86_64-unknown-linux-gnu.rustflags=[\"-C\", \"target-feature=+crt-static\"]";
-/// What runs on the device.
-const DEVICE_PACKAGES: [&str; 4] = ["init", "svcmgr", "mmosctl", "memory-test"];
+/// What runs on every device.
+const DEVICE_PACKAGES: [&str; 3] = ["init", "svcmgr", "mmosctl"];
 
-/// Cargo, of the toolchain that runs this.
+/// Cargo, of the toolchain that runs this. Its output lies where the tests and images look for it, whatever the
+/// user's own configuration says.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace());
+    command.current_dir(workspace()).env("CARGO_TARGET_DIR", target());
     command
+}
+
+/// The packages under `examples/` that are programs: an image definition may name them with `@bin@`.
+fn examples() -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(workspace().join("examples"))? {
+        let path = entry?.path();
+        if path.join("Cargo.toml").is_file() {
+            found.push(path.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// Builds the device binaries and `mmos-image`.
 pub fn binaries() -> anyhow::Result<()> {
     let mut device = cargo();
     device.args(["build", "--quiet", "--profile", "device", "--target", TARGET, "--config", STATIC]);
-    for package in DEVICE_PACKAGES {
-        device.args(["--package", package]);
+    for package in DEVICE_PACKAGES.map(str::to_owned).into_iter().chain(examples()?) {
+        device.args(["--package", &package]);
     }
+    // They would take the place of ours, and leave the device binaries without their static linking.
+    device.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
     step("building the device binaries", || run(&mut device))?;
     let mut host = cargo();
     host.args(["build", "--quiet", "--release", "--package", "mmos-image"]);
@@ -88,16 +103,6 @@ pub fn image(name: &str, refresh: bool) -> anyhow::Result<PathBuf> {
         eprintln!("    {line}");
     }
     Ok(out)
-}
-
-/// A command that runs as root: files of a root image belong to root.
-fn as_root(program: &Path) -> anyhow::Result<Command> {
-    if setup::is_root()? {
-        return Ok(Command::new(program));
-    }
-    let mut command = Command::new("sudo");
-    command.arg("--preserve-env=HOME,XDG_CACHE_HOME,SOURCE_DATE_EPOCH").arg(program);
-    Ok(command)
 }
 
 /// Runs a command whose output goes to the terminal; it must succeed.

@@ -59,7 +59,7 @@ fn unattended(mut machine: Machine) -> anyhow::Result<()> {
     let mut device = machine.boot()?;
     device.wait_for(PROMPT)?;
     // The marker is put together by the shell, so that it is not in the command that the console echoes.
-    device.console.send("mmosctl wait-boot; printf '%s%d@@\\n' @@up $?\n")?;
+    device.console.send("mmosctl wait-boot; printf '@@%s%d@@\\n' up $?\n")?;
     device.wait_for("@@up")?;
     let status = device.wait_for("@@")?;
     device.console.send("mmosctl poweroff\n")?;

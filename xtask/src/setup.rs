@@ -1,9 +1,10 @@
 //! What has to be on the machine: Debian packages, installed when missing, as root or with sudo.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use vm::images::{has_sudo, is_root};
 
 use crate::progress::step;
 
@@ -30,7 +31,9 @@ const BUILD: [(&str, &str); 8] = [
     ("zstd", "unpacking packages"),
 ];
 const RUN: [(&str, &str); 1] = [("qemu-system-x86", "the virtual machine")];
-const TEST: [(&str, &str); 7] = [
+const TEST: [(&str, &str); 9] = [
+    ("g++", "the C header is compiled as C++, too"),
+    ("memtester", "what the memory test runs"),
     ("wimtools", "wimlib-imagex, the reference for WIM images"),
     ("cpio", "the reference for cpio archives"),
     ("attr", "extended attributes in test trees"),
@@ -53,16 +56,26 @@ pub fn install(purpose: Purpose) -> anyhow::Result<()> {
         wanted.extend(TEST.map(|(name, _)| name));
     }
     let missing = missing(&wanted)?;
-    let no_lists = !has_package_lists();
-    if missing.is_empty() && !no_lists {
+    // Kernels and roots are fetched by apt, too, which needs its lists; unless they are in the cache already.
+    if missing.is_empty() && (has_package_lists() || has_cached_packages()) {
         return Ok(());
     }
-    let line = format!("apt-get update && apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    let mut line = String::from("apt-get update");
+    if !missing.is_empty() {
+        line = format!("{line} && apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    }
     let prefix = match (is_root()?, has_sudo()) {
         (true, _) => "",
         (false, true) => "sudo ",
-        (false, false) => bail!("some packages are missing; run as root:\n  {line}"),
+        (false, false) => bail!("packages or their lists are missing, and there is no sudo; run as root:\n  {line}"),
     };
+    if !prefix.is_empty() {
+        // Asks for the password now, while no spinner overwrites the question.
+        let asked = Command::new("sudo").arg("--validate").status().context("cannot run sudo")?;
+        if !asked.success() {
+            bail!("sudo refused; run as root:\n  {line}");
+        }
+    }
     let apt = |arguments: &str| {
         let line = format!("{prefix}env DEBIAN_FRONTEND=noninteractive apt-get {arguments}");
         quiet(&line).with_context(|| format!("cannot install packages; run as root:\n  {line}"))
@@ -103,13 +116,10 @@ fn has_package_lists() -> bool {
     lists.unwrap_or(false)
 }
 
-/// Whether this process may install packages and make files that belong to root.
-pub fn is_root() -> anyhow::Result<bool> {
-    let output = Command::new("id").arg("-u").output().context("cannot run id")?;
-    Ok(output.stdout.trim_ascii() == b"0")
-}
-
-fn has_sudo() -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| Path::new(&folder).join("sudo").is_file()))
+/// Whether `mmos-image` has fetched what it needs before; its cache, as `CONTRIBUTING.md` describes it.
+fn has_cached_packages() -> bool {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    base.is_some_and(|base| std::fs::read_dir(base.join("mmos/debs")).is_ok_and(|mut debs| debs.next().is_some()))
 }

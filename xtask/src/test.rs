@@ -1,7 +1,5 @@
 //! `cargo xtask test`: everything that is tested, as CI runs it.
 
-use vm::images::target;
-
 use crate::{build, setup};
 
 #[derive(clap::Args)]
@@ -21,7 +19,7 @@ pub fn test(args: &Args) -> anyhow::Result<()> {
         command.arg("--workspace");
     }
     command.args(&args.words);
-    // The tests find binaries and images there, even when the caller named a relative folder.
-    command.env("CARGO_TARGET_DIR", target());
+    // All that a test compares with is installed: one that skips itself here would pass without having shown anything.
+    command.env("MMOS_NO_SKIP", "1");
     build::run(&mut command)
 }
