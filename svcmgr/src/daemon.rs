@@ -28,6 +28,8 @@ const LINGER_INTERVAL: u64 = 50_000;
 const NOTIFY_BATCH: usize = 64;
 /// The same for clients that want to be accepted.
 const ACCEPT_BATCH: usize = 16;
+/// So long nobody is accepted after it failed for want of descriptors or memory.
+const DEAF_FOR: u64 = 100_000;
 
 /// The supervisor's process.
 #[derive(Debug)]
@@ -47,6 +49,9 @@ pub struct Daemon {
     clients: Clients,
     next_waiter: WaiterId,
     shutdown_at: Option<u64>,
+    /// No descriptor is left for another client: when to look again.
+    deaf_until: Option<u64>,
+    deafness_told: bool,
     leaving: bool,
 }
 
@@ -63,6 +68,8 @@ impl Daemon {
             clients: Clients::default(),
             next_waiter: 0,
             shutdown_at: None,
+            deaf_until: None,
+            deafness_told: false,
             leaving: false,
         }
     }
@@ -127,6 +134,7 @@ impl Daemon {
         let mut at = |time: Option<u64>| next = [next, time].into_iter().flatten().min();
         at(self.unreported.values().min().copied());
         at(self.shutdown_at);
+        at(self.deaf_until);
         at(self.supervisor.host.has_lingering().then(|| now.saturating_add(LINGER_INTERVAL)));
         // Rounded up to the clock that epoll has, so that the deadline has passed when it returns.
         let millis = next?.saturating_sub(now).div_ceil(1000);
@@ -143,6 +151,10 @@ impl Daemon {
             self.unreported.remove(&(id, role));
             self.supervisor.host.forget(id, role, Exit::Unknown);
             self.supervisor.event(id, exited(role, Exit::Unknown));
+        }
+        if self.deaf_until.is_some_and(|at| at <= now) {
+            self.deaf_until = None;
+            self.listen(EventFlags::IN);
         }
         for id in self.supervisor.host.lingering() {
             self.supervisor.event(id, Event::Empty);
@@ -323,8 +335,14 @@ impl Daemon {
             let (socket, uid) = match self.listener.as_ref().map(Listener::accept) {
                 Some(Ok(Some(accepted))) => accepted,
                 Some(Ok(None)) | None => return,
-                Some(Err(error)) => return log::warn!("a client cannot be accepted: {error}"),
+                // The client stays with the kernel until there is room.
+                Some(Err(error)) if self.clients.remove_idlest(|_| true) => {
+                    log::debug!("a client cannot be accepted: {error}; one that asked nothing went for it");
+                    continue;
+                }
+                Some(Err(error)) => return self.stop_listening(&error),
             };
+            self.deafness_told = false;
             let Some(id) = self.clients.admit(socket, uid) else { continue };
             let watched = match self.clients.get(id) {
                 Some(client) => self.supervisor.host.watch(client.fd(), Token::Client(id), READING),
@@ -334,6 +352,23 @@ impl Daemon {
                 log::warn!("a client cannot be watched: {error}");
                 self.clients.remove(id);
             }
+        }
+    }
+
+    /// The socket would be ready at once again, and again in vain: it is left alone for a while.
+    fn stop_listening(&mut self, error: &std::io::Error) {
+        if !std::mem::replace(&mut self.deafness_told, true) {
+            log::warn!("no client can be accepted: {error}; they wait until it goes again");
+        }
+        self.deaf_until = Some(self.supervisor.host.now().mono.saturating_add(DEAF_FOR));
+        self.listen(EventFlags::empty());
+    }
+
+    fn listen(&self, flags: EventFlags) {
+        let Some(listener) = &self.listener else { return };
+        let data = Token::Listener.data();
+        if let Err(error) = epoll::modify(&self.supervisor.host.epoll, listener, data, flags) {
+            log::error!("the control socket cannot be watched: {error}");
         }
     }
 

@@ -12,7 +12,6 @@ mod common;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 
 use common::{Device, until};
 use serde_json::json;
@@ -102,6 +101,40 @@ fn clients_that_send_rubbish_or_nothing_hurt_nobody() {
 }
 
 #[test]
+fn without_descriptors_clients_wait_and_the_supervisor_does_not_spin() {
+    let device = Device::new(&[("a.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-MMOS]\nStart=auto\n")]);
+    let mut svcmgr = device.start_limited(40);
+    device.wait_state("a", "active");
+    // Those that ask nothing make room.
+    let idle: Vec<_> = (0..50).map(|_| device.client()).collect();
+    assert!(device.client().call("GetMode", json!({})).is_ok());
+    drop(idle);
+    // Those that wait for something do not: it takes few of them to use up what is left.
+    let mut waiting = Vec::new();
+    until("the descriptors are used up", || {
+        let mut client = device.client();
+        client.send("Logs", json!({"name": "a", "lines": 0, "follow": true}), true);
+        waiting.push(client);
+        device.log().contains("no client can be accepted: ").then_some(())
+    });
+    let mut patient = device.client();
+    patient.send("GetMode", json!({}), false);
+    // It is still supervised, and looks for a descriptor now and then.
+    let ticks = || -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", svcmgr.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let (begun, before) = (std::time::Instant::now(), ticks());
+    until("it has looked several times", || (begun.elapsed().as_millis() > 500).then_some(()));
+    assert!(ticks() - before < 20, "it used {} of 50 ticks", ticks() - before);
+    assert_eq!(device.log().matches("no client can be accepted").count(), 1, "{}", device.log());
+    drop(waiting);
+    assert_eq!(patient.receive().unwrap()["parameters"]["profile"], "Default");
+    assert!(svcmgr.stop().success());
+}
+
+#[test]
 fn who_is_not_root_may_look_and_change_nothing() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root can become another user");
@@ -113,23 +146,27 @@ fn who_is_not_root_may_look_and_change_nothing() {
     std::fs::set_permissions(device.dir.path(), open).unwrap();
     let _svcmgr = device.start();
     device.wait_state("a", "active");
-    let script = "import socket,sys,json\n\
-        def call(m, p):\n    s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n    \
-        s.sendall(json.dumps({'method':'org.mmos.Manager.'+m,'parameters':p}).encode()+b'\\0')\n    \
-        b=b''\n    while not b.endswith(b'\\0'):\n        d=s.recv(65536)\n        assert d\n        b+=d\n    \
-        return json.loads(b[:-1])\n\
-        for m,p in [('Start',{'name':'a'}),('Stop',{'name':'a'}),('Restart',{'name':'a'}),('Shutdown',{'ending':'halt'}),('ListUnits',{})]:\n    \
-        print(call(m,p).get('error','fine'))\n";
-    let output = std::process::Command::new("python3")
-        .args(["-c", script])
-        .arg(device.run().join("control"))
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let denied = "org.mmos.Manager.PermissionDenied\n".repeat(4);
-    assert_eq!(said, format!("{denied}fine\n"), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // This thread alone becomes another user: the kernel's identities are those of threads; credentials(7).
+            let nobody = rustix::process::Uid::from_raw(65534);
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            [
+                ("Start", json!({"name": "a"})),
+                ("Stop", json!({"name": "a"})),
+                ("Restart", json!({"name": "a"})),
+                ("Shutdown", json!({"ending": "halt"})),
+                ("ListUnits", json!({})),
+            ]
+            .map(|(method, parameters)| match device.client().call(method, parameters) {
+                Ok(_) => "fine".to_owned(),
+                Err((error, _)) => error,
+            })
+        });
+        thread.join().unwrap()
+    });
+    let denied = "org.mmos.Manager.PermissionDenied";
+    assert_eq!(said, [denied, denied, denied, denied, "fine"]);
     assert_eq!(device.unit_state("a")["state"], "active");
 }
 

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::Serialize;
 
@@ -69,9 +70,17 @@ impl Listener {
                 }
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
+                // A descriptor is looked for first, and only then somebody who needs it.
+                Err(_) if !self.is_waited_for() => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn is_waited_for(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        // That it cannot be known speaks for neither; then the error stands.
+        !matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0))
     }
 }
 
@@ -263,14 +272,9 @@ impl Clients {
     pub fn admit(&mut self, socket: OwnedFd, uid: u32) -> Option<ClientId> {
         let is_root = uid == 0;
         let share = MAX_CLIENTS / 2;
-        if self.all.values().filter(|client| (client.uid == 0) == is_root).count() >= share {
-            let idle = self
-                .all
-                .iter()
-                .filter(|(_, client)| (client.uid == 0) == is_root && matches!(client.pending, Pending::Nothing))
-                .min_by_key(|(_, client)| client.used)
-                .map(|(id, _)| *id);
-            self.all.remove(&idle?);
+        let is_full = self.all.values().filter(|client| (client.uid == 0) == is_root).count() >= share;
+        if is_full && !self.remove_idlest(|client| (client.uid == 0) == is_root) {
+            return None;
         }
         self.clock = self.clock.saturating_add(1);
         let mut id = self.next;
@@ -280,6 +284,14 @@ impl Clients {
         self.next = id.wrapping_add(1);
         self.all.insert(id, Client::new(socket, uid, self.clock));
         Some(id)
+    }
+
+    /// Of the clients of which `which` says so, and that wait for nothing, the one goes that has been idle for
+    /// longest. Whether there was one.
+    pub fn remove_idlest(&mut self, which: impl Fn(&Client) -> bool) -> bool {
+        let idle = |client: &Client| which(client) && matches!(client.pending, Pending::Nothing);
+        let idlest = self.all.iter().filter(|(_, client)| idle(client)).min_by_key(|(_, client)| client.used);
+        idlest.map(|(id, _)| *id).and_then(|id| self.all.remove(&id)).is_some()
     }
 
     /// A client.

@@ -82,12 +82,21 @@ impl Device {
     }
 
     pub fn start_with(&self, more: &[&str]) -> Svcmgr<'_> {
-        let child = Command::new(env!("CARGO_BIN_EXE_svcmgr"))
-            .args(self.arguments())
-            .args(more)
-            .stderr(Stdio::from(self.log_file()))
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_svcmgr"));
+        command.args(self.arguments()).args(more);
+        self.spawn(command)
+    }
+
+    /// With so many descriptors at most.
+    pub fn start_limited(&self, descriptors: u32) -> Svcmgr<'_> {
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_svcmgr")]).args(self.arguments());
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Svcmgr<'_> {
+        let child = command.stderr(Stdio::from(self.log_file())).spawn().unwrap();
         let svcmgr = Svcmgr { device: self, child };
         until("the control socket answers", || UnixStream::connect(self.run().join("control")).ok());
         svcmgr
