@@ -15,9 +15,22 @@ use serde_json::{Value, json};
 
 const SLEEP: &str = "[Service]\nExecStart=/bin/sleep 1000\n[X-MMOS]\nStart=auto\n";
 
-/// Sends `READY=1` and goes on; needs no tool that knows the protocol.
-const NOTIFY: &str = "python3 -c 'import os,socket,time; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); \
-    s.sendto(b\"READY=1\\\\nSTATUS=ready to test\", os.environ[\"NOTIFY_SOCKET\"]); time.sleep(1000)'";
+/// A service that says `READY=1`: this very program, told to run [`says_ready`].
+fn notify() -> String {
+    let this = std::env::current_exe().unwrap();
+    format!("{} --ignored --exact says_ready", this.display())
+}
+
+#[test]
+#[ignore = "not a test: a service of one"]
+fn says_ready() {
+    let socket = std::env::var("NOTIFY_SOCKET").expect("run by the supervisor");
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.send_to(b"READY=1\nSTATUS=ready to test", socket).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
 
 #[test]
 fn auto_units_start_in_order_and_in_parallel_and_others_do_not() {
@@ -72,10 +85,7 @@ fn a_profile_turns_units_on_and_off_and_a_broken_one_falls_back() {
 #[test]
 fn a_notify_service_is_up_when_it_says_so_and_a_silent_one_times_out() {
     let device = Device::new(&[
-        (
-            "good.service",
-            &format!("[Service]\nType=notify\nExecStart=/bin/sh -c \"exec {}\"\n", NOTIFY.replace('"', "\\\"")),
-        ),
+        ("good.service", &format!("[Service]\nType=notify\nExecStart={}\n", notify())),
         ("silent.service", "[Service]\nType=notify\nTimeoutStartSec=150ms\nExecStart=/bin/sleep 1000\n"),
         ("needs.service", "[Unit]\nRequires=silent.service\nAfter=silent.service\n[Service]\nExecStart=/bin/sleep 1\n"),
     ]);
