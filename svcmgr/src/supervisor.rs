@@ -317,6 +317,7 @@ fn describe(unit: &Unit, state: &UnitState, from: Phase, to: Phase) -> Option<St
         | Phase::StartPre(_)
         | Phase::StartMain(_)
         | Phase::StartPost(_)
+        | Phase::StartHeld
         | Phase::StopHeld
         | Phase::StopCommand(_)
         | Phase::StopTerm

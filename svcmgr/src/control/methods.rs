@@ -257,7 +257,8 @@ fn unit(machine: &Machine, id: UnitId) -> Option<protocol::Unit> {
             Phase::Queued => protocol::State::queued,
             Phase::StartPre(_) | Phase::StartMain(_) | Phase::StartPost(_) => protocol::State::starting,
             Phase::Active => protocol::State::active,
-            Phase::StopHeld
+            Phase::StartHeld
+            | Phase::StopHeld
             | Phase::StopCommand(_)
             | Phase::StopTerm
             | Phase::StopKill

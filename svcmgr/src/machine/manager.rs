@@ -84,6 +84,7 @@ pub struct Machine {
     boot_due: Option<u64>,
     last_up_at: u64,
     ending: bool,
+    end_told: bool,
 }
 
 impl Machine {
@@ -114,6 +115,7 @@ impl Machine {
             boot_due: None,
             last_up_at: 0,
             ending: false,
+            end_told: false,
         }
     }
 
@@ -280,9 +282,7 @@ impl Machine {
             self.events.push_back((id, Event::Stop));
         }
         self.propagate(now);
-        if self.busy == 0 {
-            self.actions.push(Action::AllStopped);
-        }
+        self.check_end();
     }
 
     /// Whether the machine is ending.
@@ -488,13 +488,19 @@ impl Machine {
         let node = self.graph.nodes.get(id.index());
         let around = node.into_iter().flat_map(|n| n.before.iter().chain(&n.required_by).chain(&n.after));
         let phase = |id: &UnitId| self.states.get(id.index()).map(|state| state.phase);
-        let moved = around.filter(|other| matches!(phase(other), Some(Phase::Queued | Phase::StopHeld))).copied();
+        let moved = around
+            .filter(|other| matches!(phase(other), Some(Phase::Queued | Phase::StartHeld | Phase::StopHeld)))
+            .copied();
         self.checks.extend(moved);
-        if matches!(after, Phase::Queued | Phase::StopHeld) {
+        if matches!(after, Phase::Queued | Phase::StartHeld | Phase::StopHeld) {
             self.checks.push_back(id);
         }
         self.answer(id);
-        if self.ending && self.busy == 0 && before != after {
+        self.check_end();
+    }
+
+    fn check_end(&mut self) {
+        if self.ending && self.busy == 0 && !std::mem::replace(&mut self.end_told, true) {
             self.actions.push(Action::AllStopped);
         }
     }
@@ -544,7 +550,7 @@ impl Machine {
                 None if self.node(id).after.iter().any(|other| self.is_awaited(*other)) => return,
                 None => Event::Go,
             },
-            Phase::StopHeld => {
+            Phase::StartHeld | Phase::StopHeld => {
                 if self.node(id).before.iter().any(|other| self.phase(*other).is_stopping()) {
                     return;
                 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::load::Loaded;
-use crate::machine::{Exit, Process, Role};
+use crate::machine::{CommandRef, Exit, Process, Role};
 use crate::unit::parse::parse;
 
 fn machine(units: &[(&str, &str)]) -> Machine {
@@ -33,6 +33,8 @@ struct Play {
     booted: usize,
     stopped: usize,
     next_pid: i32,
+    /// Units whose stop began, each with those that had a process then.
+    stops: Vec<(UnitId, BTreeSet<UnitId>)>,
 }
 
 impl Play {
@@ -48,6 +50,7 @@ impl Play {
             booted: 0,
             stopped: 0,
             next_pid: 100,
+            stops: Vec::new(),
         }
     }
 
@@ -67,6 +70,9 @@ impl Play {
                 return;
             }
             for action in actions {
+                if let Action::Unit(id, UnitAction::Signal(_) | UnitAction::Spawn(_, CommandRef::Stop(_))) = &action {
+                    self.stops.push((*id, self.alive.keys().map(|(other, _)| *other).collect()));
+                }
                 match action {
                     Action::Unit(id, UnitAction::Spawn(role, command)) => {
                         self.next_pid = self.next_pid.saturating_add(1);
@@ -129,7 +135,10 @@ impl Play {
             let unit = self.machine.unit(*id).unwrap();
             let phase = self.machine.phase(*id);
             let oneshot = unit.service.kind == ServiceType::Oneshot;
-            if *role == Role::Control || oneshot || phase.is_stopping() && phase != Phase::StopHeld {
+            if *role == Role::Control
+                || oneshot
+                || phase.is_stopping() && !matches!(phase, Phase::StartHeld | Phase::StopHeld)
+            {
                 can.push((*id, *role, true));
             } else if matches!(phase, Phase::StartMain(_)) {
                 can.push((*id, *role, false));
@@ -248,6 +257,32 @@ fn a_stop_takes_along_what_requires_it_and_goes_backwards() {
     play.exit(play.id("a.service"), Role::Main, Exit::Code(0));
     assert_eq!(play.answers[&1], Ok(()));
     assert_eq!(play.phase("c.service"), Phase::Active);
+}
+
+#[test]
+fn a_unit_that_is_starting_again_waits_for_those_after_it_to_stop() {
+    let mut play = Play::new(machine(&[
+        ("a.service", "[Service]\nType=notify\nExecStart=/x\nExecStop=/s\nRestart=always\n[X-MMOS]\nStart=auto\n"),
+        ("b.service", &format!("[Unit]\nRequires=a.service\nAfter=a.service\n{A}")),
+    ]));
+    play.boot();
+    play.be_fair();
+    let a = play.id("a.service");
+    play.exit(a, Role::Main, Exit::Code(1));
+    play.exit(a, Role::Control, Exit::Code(0));
+    play.pass(200_000);
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::StartMain(0), Phase::Active));
+    let waiter = play.ask(1);
+    play.machine.request_stop(a, waiter, play.now);
+    play.settle();
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::StartHeld, Phase::StopTerm));
+    // However far it gets meanwhile, it is not up.
+    play.event(a, Event::Ready);
+    assert_eq!(play.phase("a.service"), Phase::StartHeld);
+    play.exit(play.id("b.service"), Role::Main, Exit::Code(0));
+    assert_eq!(play.phase("a.service"), Phase::StopTerm);
+    play.exit(a, Role::Main, Exit::Code(0));
+    assert_eq!((play.phase("a.service"), play.answers[&1].clone()), (Phase::Inactive, Ok(())));
 }
 
 #[test]
@@ -492,7 +527,7 @@ proptest! {
         for id in &ids {
             prop_assert!(play.machine.phase(*id).is_down(), "{:?} is {:?}", id, play.machine.phase(*id));
         }
-        prop_assert!(play.stopped >= 1);
+        prop_assert_eq!(play.stopped, 1);
         prop_assert!(play.booted <= 1);
         for waiter in &play.asked {
             prop_assert!(play.answers.contains_key(waiter), "{waiter} waits for ever");
@@ -570,6 +605,66 @@ proptest! {
         let (play, asked) = play_requests(&requests);
         for (waiter, ask) in &asked {
             prop_assert_eq!(play.answers.get(waiter), Some(&Ok(())), "{:?}", ask);
+        }
+    }
+}
+
+/// A line of services, each after the one before, that come back when they end.
+fn line() -> Machine {
+    let unit = |n: u32, kind: &str| {
+        let after = n.checked_sub(1).map_or(String::new(), |before| format!("After=u{before}.service"));
+        let text = format!(
+            "[Unit]\n{after}\nStartLimitIntervalSec=0\n[Service]\nType={kind}\nExecStartPre=/p\nExecStart=/x\nRestart=always\n[X-MMOS]\nStart=auto\n"
+        );
+        (format!("u{n}.service"), text)
+    };
+    let units: Vec<(String, String)> =
+        (0..5).zip(["exec", "notify", "exec", "notify", "exec"]).map(|(n, kind)| unit(n, kind)).collect();
+    machine(&units.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect::<Vec<_>>())
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Fair(usize),
+    Crash(u32),
+    Pass,
+}
+
+fn fates() -> impl Strategy<Value = Vec<Fate>> {
+    let one = prop_oneof![
+        6 => any::<usize>().prop_map(Fate::Fair),
+        2 => (0u32..5).prop_map(Fate::Crash),
+        2 => Just(Fate::Pass),
+    ];
+    proptest::collection::vec(one, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn whatever_each_is_doing_all_are_stopped_in_the_reverse_order(fates in fates()) {
+        let mut play = Play::new(line());
+        play.boot();
+        for fate in fates {
+            match fate {
+                Fate::Fair(choice) => {
+                    play.one_fair_step(choice);
+                }
+                Fate::Crash(n) => play.exit(UnitId(n), Role::Main, Exit::Code(1)),
+                Fate::Pass => play.pass(150_000),
+            }
+        }
+        play.settle();
+        play.stops.clear();
+        // What has ended by itself is cleared away at once, whatever the order.
+        let ended: BTreeSet<UnitId> = (0..5).map(UnitId).filter(|id| play.machine.phase(*id).is_stopping()).collect();
+        play.machine.shutdown(play.now);
+        play.be_fair();
+        play.settle();
+        prop_assert_eq!(play.stopped, 1);
+        for (id, alive) in play.stops.iter().filter(|(id, _)| !ended.contains(id)) {
+            for later in play.machine.node(*id).before.iter() {
+                prop_assert!(!alive.contains(later), "{:?} is stopped while {:?} still runs", id, later);
+            }
         }
     }
 }

@@ -13,13 +13,15 @@
 //! | `Queued` | waits for the units that it comes after | — | — |
 //! | `StartPre`, `StartMain`, `StartPost` | coming up | — | — |
 //! | `Active` | up | — | — |
-//! | `StopHeld` | — | waits for the units that come after it to stop | the same, then starts again |
+//! | `StartHeld`, `StopHeld` | — | waits for the units that come after it to stop | the same, then starts again |
 //! | `StopCommand` … `StopFinal` | ended by itself, and is being cleared away; then `Restart=` decides | told to stop | to stop, then to start again |
 //! | `Backoff` | waits to be started again | — | — |
 //!
 //! A dash is a pair that does not occur: a request that would lead there changes the phase as well. `Stop` in
-//! `Queued` or `Backoff` is at rest at once; `Stop` while starting begins to stop, without `ExecStop=`, since nothing
-//! is up yet; `Start` in `StopHeld` with goal `Down` is up again at once, since nothing has been told yet. Once told, a service stops
+//! `Queued` or `Backoff` is at rest at once; `Stop` while starting leads through `StartHeld`, in which the start goes no
+//! further, since units that come after it may be up from before a restart; then it stops without `ExecStop=`, since
+//! nothing is up yet. So every stop waits for those that were started after, and the order of stopping is that of
+//! starting reversed, whatever each unit was doing; `Start` in `StopHeld` with goal `Down` is up again at once, since nothing has been told yet. Once told, a service stops
 //! to its end, whatever is asked of it meanwhile: then the goal decides. So a stopped unit (goal `Down`) can come
 //! back by a request alone, never by `Restart=`.
 //!
@@ -30,7 +32,8 @@
 //!              ▼                                                    │ Restart=
 //!  Start ─► Queued ─Go─► StartPre ─► StartMain ─► StartPost ─► Active
 //!              │             └─────────┴──┬─────────┘            │ Stop: StopHeld ─Go┐
-//!              ▼ Blocked                  ▼                      ▼ main ended        ▼
+//!              │                 failed │ │ Stop: StartHeld ─Go┐ ▼ main ended        ▼
+//!              ▼ Blocked                ▼                      ▼ │                   │
 //!           Failed                     StopTerm ◄────────── StopCommand ◄────────────┘
 //!                                         │  └─ late ─► StopKill
 //!                                         ▼ empty          │ empty
@@ -89,6 +92,8 @@ pub enum Phase {
     StartPost(usize),
     /// Up.
     Active,
+    /// To be stopped before it was up, waits for the units that come after it.
+    StartHeld,
     /// To be stopped, waits for the units that come after it.
     StopHeld,
     /// A command of `ExecStop=` runs.
@@ -126,7 +131,8 @@ impl Phase {
     pub fn is_stopping(self) -> bool {
         matches!(
             self,
-            Phase::StopHeld
+            Phase::StartHeld
+                | Phase::StopHeld
                 | Phase::StopCommand(_)
                 | Phase::StopTerm
                 | Phase::StopKill
@@ -142,7 +148,8 @@ impl Phase {
             Phase::Queued => "queued",
             Phase::StartPre(_) | Phase::StartMain(_) | Phase::StartPost(_) => "starting",
             Phase::Active => "active",
-            Phase::StopHeld
+            Phase::StartHeld
+            | Phase::StopHeld
             | Phase::StopCommand(_)
             | Phase::StopTerm
             | Phase::StopKill

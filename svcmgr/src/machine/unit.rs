@@ -45,8 +45,8 @@ impl Step<'_> {
             Blocked, ControlExited, Empty, Executed, Go, MainExited, Ready, Restart, Spawned, Start, Stop, Timeout,
         };
         use Phase::{
-            Active, Backoff, Done, Failed, Inactive, Queued, Refused, StartMain, StartPost, StartPre, StopCommand,
-            StopFinal, StopHeld, StopKill, StopPost, StopTerm,
+            Active, Backoff, Done, Failed, Inactive, Queued, Refused, StartHeld, StartMain, StartPost, StartPre,
+            StopCommand, StopFinal, StopHeld, StopKill, StopPost, StopTerm,
         };
         match (self.state.phase, event) {
             // Start: to be up.
@@ -59,7 +59,7 @@ impl Step<'_> {
                     self.state.phase = Active;
                 }
             }
-            (StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal, Start { .. }) => {
+            (StartHeld | StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal, Start { .. }) => {
                 self.state.goal = Goal::Again;
             }
             (Refused, Start { .. }) => {}
@@ -67,35 +67,24 @@ impl Step<'_> {
             // Stop: to be at rest.
             (Inactive | Done | Failed | Refused, Stop) => self.state.goal = Goal::Down,
             (Queued | Backoff, Stop) => self.rest(Inactive, ""),
-            (StartPre(_) | StartMain(_) | StartPost(_), Stop) => {
-                self.state.goal = Goal::Down;
-                self.terminate();
-            }
-            (Active, Stop) => {
-                self.state.goal = Goal::Down;
-                self.state.phase = StopHeld;
-            }
-            (StopHeld | StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal, Stop) => {
+            (StartPre(_) | StartMain(_) | StartPost(_), Stop) => self.hold(StartHeld, Goal::Down),
+            (Active, Stop) => self.hold(StopHeld, Goal::Down),
+            (StartHeld | StopHeld | StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal, Stop) => {
                 self.state.goal = Goal::Down;
             }
 
             // Restart: to be at rest, then up.
             (Inactive | Done | Failed | Backoff, Restart) => self.queue(true),
             (Queued | Refused, Restart) => {}
-            (StartPre(_) | StartMain(_) | StartPost(_), Restart) => {
-                self.state.goal = Goal::Again;
-                self.terminate();
-            }
-            (Active, Restart) => {
-                self.state.goal = Goal::Again;
-                self.state.phase = StopHeld;
-            }
-            (StopHeld | StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal, Restart) => {
+            (StartPre(_) | StartMain(_) | StartPost(_), Restart) => self.hold(StartHeld, Goal::Again),
+            (Active, Restart) => self.hold(StopHeld, Goal::Again),
+            (StartHeld | StopHeld | StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal, Restart) => {
                 self.state.goal = Goal::Again;
             }
 
             // Go: the others are where they must be.
             (Queued, Go) => self.begin(),
+            (StartHeld, Go) => self.terminate(),
             (StopHeld, Go) => self.stop_command(0),
             (
                 Inactive | StartPre(_) | StartMain(_) | StartPost(_) | Active | StopCommand(_) | StopTerm | StopKill
@@ -109,15 +98,15 @@ impl Step<'_> {
                 self.rest(Failed, &reason);
             }
             (
-                Inactive | StartPre(_) | StartMain(_) | StartPost(_) | Active | StopHeld | StopCommand(_) | StopTerm
-                | StopKill | StopPost(_) | StopFinal | Backoff | Done | Failed | Refused,
+                Inactive | StartPre(_) | StartMain(_) | StartPost(_) | Active | StartHeld | StopHeld | StopCommand(_)
+                | StopTerm | StopKill | StopPost(_) | StopFinal | Backoff | Done | Failed | Refused,
                 Blocked(_),
             ) => {}
 
             // Spawned: in answer to an action, in the phase that asked for it.
             (
-                StartPre(_) | StartMain(_) | StartPost(_) | Active | StopHeld | StopCommand(_) | StopTerm | StopKill
-                | StopPost(_) | StopFinal,
+                StartPre(_) | StartMain(_) | StartPost(_) | Active | StartHeld | StopHeld | StopCommand(_) | StopTerm
+                | StopKill | StopPost(_) | StopFinal,
                 Spawned(role, process),
             ) => match role {
                 Role::Main => self.state.main = Some(process),
@@ -132,8 +121,8 @@ impl Step<'_> {
                 }
             }
             (
-                Inactive | Queued | StartPre(_) | StartPost(_) | Active | StopHeld | StopCommand(_) | StopTerm
-                | StopKill | StopPost(_) | StopFinal | Backoff | Done | Failed | Refused,
+                Inactive | Queued | StartPre(_) | StartPost(_) | Active | StartHeld | StopHeld | StopCommand(_)
+                | StopTerm | StopKill | StopPost(_) | StopFinal | Backoff | Done | Failed | Refused,
                 Executed,
             ) => {}
 
@@ -144,8 +133,8 @@ impl Step<'_> {
                 }
             }
             (
-                Inactive | Queued | StartPre(_) | StartPost(_) | Active | StopHeld | StopCommand(_) | StopTerm
-                | StopKill | StopPost(_) | StopFinal | Backoff | Done | Failed | Refused,
+                Inactive | Queued | StartPre(_) | StartPost(_) | Active | StartHeld | StopHeld | StopCommand(_)
+                | StopTerm | StopKill | StopPost(_) | StopFinal | Backoff | Done | Failed | Refused,
                 Ready,
             ) => {}
 
@@ -159,6 +148,10 @@ impl Step<'_> {
                 self.main_ended_while_starting(n, &exit);
             }
             (StartPost(_), MainExited(exit)) => self.main_is_gone(&exit),
+            (StartHeld, MainExited(exit)) => {
+                self.main_is_gone(&exit);
+                self.terminate();
+            }
             (Active | StopHeld, MainExited(exit)) => {
                 self.main_is_gone(&exit);
                 self.stop_command(0);
@@ -216,7 +209,7 @@ impl Step<'_> {
                 self.await_empty();
             }
             (
-                Inactive | Queued | StartMain(_) | Active | StopHeld | Backoff | Done | Failed | Refused,
+                Inactive | Queued | StartMain(_) | Active | StartHeld | StopHeld | Backoff | Done | Failed | Refused,
                 ControlExited(_),
             ) => self.state.control = None,
 
@@ -232,8 +225,8 @@ impl Step<'_> {
                 }
             }
             (
-                Inactive | Queued | StartPre(_) | StartMain(_) | StartPost(_) | Active | StopHeld | StopCommand(_)
-                | StopPost(_) | Backoff | Done | Failed | Refused,
+                Inactive | Queued | StartPre(_) | StartMain(_) | StartPost(_) | Active | StartHeld | StopHeld
+                | StopCommand(_) | StopPost(_) | Backoff | Done | Failed | Refused,
                 Empty,
             ) => {}
 
@@ -279,7 +272,7 @@ impl Step<'_> {
                 self.state.deadline = None;
                 self.state.attempts = 0;
             }
-            (Inactive | Queued | StopHeld | Done | Failed | Refused, Timeout) => self.state.deadline = None,
+            (Inactive | Queued | StartHeld | StopHeld | Done | Failed | Refused, Timeout) => self.state.deadline = None,
         }
     }
 
@@ -399,6 +392,13 @@ impl Step<'_> {
         } else {
             self.terminate();
         }
+    }
+
+    /// To be stopped, as soon as the order allows. That may take longer than what it is doing was given.
+    fn hold(&mut self, phase: Phase, goal: Goal) {
+        self.state.goal = goal;
+        self.state.deadline = None;
+        self.state.phase = phase;
     }
 
     fn terminate(&mut self) {

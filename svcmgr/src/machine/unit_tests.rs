@@ -19,13 +19,14 @@ fn full() -> Unit {
     )
 }
 
-const PHASES: [Phase; 16] = [
+const PHASES: [Phase; 17] = [
     Phase::Inactive,
     Phase::Queued,
     Phase::StartPre(0),
     Phase::StartMain(0),
     Phase::StartPost(0),
     Phase::Active,
+    Phase::StartHeld,
     Phase::StopHeld,
     Phase::StopCommand(0),
     Phase::StopTerm,
@@ -61,13 +62,18 @@ fn state_in(phase: Phase) -> UnitState {
     let process = Some(Process { pid: 7, born: 1 });
     let main = matches!(
         phase,
-        Phase::StartMain(_) | Phase::StartPost(_) | Phase::Active | Phase::StopHeld | Phase::StopCommand(_)
+        Phase::StartMain(_)
+            | Phase::StartPost(_)
+            | Phase::Active
+            | Phase::StartHeld
+            | Phase::StopHeld
+            | Phase::StopCommand(_)
     );
     let control =
         matches!(phase, Phase::StartPre(_) | Phase::StartPost(_) | Phase::StopCommand(_) | Phase::StopPost(_));
     UnitState {
         phase,
-        goal: if phase == Phase::Inactive || phase == Phase::StopHeld { Goal::Down } else { Goal::Up },
+        goal: if matches!(phase, Phase::Inactive | Phase::StartHeld | Phase::StopHeld) { Goal::Down } else { Goal::Up },
         main: process.filter(|_| main),
         control: process.filter(|_| control),
         ..UnitState::default()
@@ -80,10 +86,11 @@ fn every_pair_of_phase_and_event_is_decided() {
     let expected = "\
 inactive     queued - queued - - - - - - - - - -
 queued       - inactive - start-pre failed - - - - - - - -
-start-pre    - term term - - - - - - start-main term - term
-start-main   - term term - - - start-post term term - - - term
-start-post   - term term - - - - - - active term - term
+start-pre    - no-start no-start - - - - - - start-main term - term
+start-main   - no-start no-start - - - start-post term term - - - term
+start-post   - no-start no-start - - - - - - active term - term
 active       - held held - - - - stop stop - - - -
+no-start     - - - term - - - term term - - - -
 held         active - - stop - - - stop stop - - - -
 stop         - - - - - - - - - term term - term
 term         - - - - - - - - - - - stop-post kill
@@ -99,6 +106,7 @@ refused      - - - - - - - - - - - - -
         Phase::StartPre(_) => "start-pre",
         Phase::StartMain(_) => "start-main",
         Phase::StartPost(_) => "start-post",
+        Phase::StartHeld => "no-start",
         Phase::StopHeld => "held",
         Phase::StopCommand(_) => "stop",
         Phase::StopTerm => "term",
