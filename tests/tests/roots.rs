@@ -34,8 +34,8 @@ fn boots(machine: &Machine, format: &str) {
     assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
 }
 
-/// Boots the machine into recovery; all of `words` must be in the line that it says.
-fn recovers(machine: &Machine, words: &[&str]) {
+/// Boots the machine into recovery; all of `words` must be in the line that it says. Gives back the console.
+fn recovers(machine: &Machine, words: &[&str]) -> String {
     let mut vm = machine.boot().unwrap();
     vm.wait_for("cannot boot").unwrap();
     let line = vm.wait_for("\n").unwrap();
@@ -43,7 +43,9 @@ fn recovers(machine: &Machine, words: &[&str]) {
         assert!(line.contains(word), "{word:?} is not in {line:?}");
     }
     assert_eq!(vm.wait_for_end().unwrap(), Ended::Poweroff);
-    assert!(!vm.console.text().contains("Kernel panic"), "{}", vm.console.text());
+    let console = vm.console.text();
+    assert!(!console.contains("Kernel panic"), "{console}");
+    console
 }
 
 fn run(line: &str, folder: &Path) {
@@ -99,8 +101,12 @@ fn from_a_partition_and_the_storage_is_left_as_it_was() {
     fs::copy(image.root(), folder.join("images/root.wim")).unwrap();
     let size = fs::metadata(image.root()).unwrap().len() / MIB + 16;
     // A file system that was not unmounted: its journal wants to be replayed, and must not be.
+    fs::write(work.path().join("disk.note"), "was open when the power went").unwrap();
     run(&format!("truncate -s {size}M ext4 && mkfs.ext4 -q -L factory -d content ext4"), work.path());
     run("debugfs -w -R 'feature needs_recovery' ext4 2>&1", work.path());
+    // And a file that was deleted while it was open: mounting would clean it up, even read-only.
+    run("debugfs -w -R 'write disk.note orphan' ext4 2>&1", work.path());
+    run("debugfs -w -R 'unlink orphan' ext4 2>&1 && debugfs -w -R 'ssv last_orphan 13' ext4 2>&1", work.path());
     let (first, second) = (MIB, (size + 1) * MIB);
     run(
         &format!(
@@ -139,6 +145,26 @@ fn from_a_partition_and_the_storage_is_left_as_it_was() {
 }
 
 #[test]
+fn from_a_fat_partition_by_modules_that_are_loaded_when_they_are_needed() {
+    let image = Case::new("modules").load("loop max_loop=3").boot("onfail = \"poweroff\"").build().unwrap();
+    let work = TempDir::new().unwrap();
+    // The usual boot partition. Its file system is a module, and so is the disk's driver, and what they depend on.
+    let size = fs::metadata(image.root()).unwrap().len() / (1 << 20) + 40;
+    run(&format!("truncate -s {size}M disk && mkfs.vfat -n FACTORY disk > vfat.log"), work.path());
+    run(&format!("mcopy -i disk {} ::/ROOT.WIM", image.root().display()), work.path());
+    let disk = work.path().join("disk");
+    let machine = image.machine_without_root().parameter("mmos.root=LABEL=FACTORY:/root.wim").drive(&disk);
+    let mut vm = machine.boot().unwrap();
+    vm.must("mmosctl wait-boot").unwrap();
+    let modules = vm.must("cut -d' ' -f1 /proc/modules").unwrap();
+    for name in ["loop", "virtio_blk", "vfat", "fat"] {
+        assert!(modules.lines().any(|line| line == name), "{name} is not loaded: {modules}");
+    }
+    assert_eq!(vm.must("cat /sys/module/loop/parameters/max_loop").unwrap().trim(), "3");
+    assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
+}
+
+#[test]
 fn a_root_that_cannot_be_used_leads_to_recovery_with_the_reason() {
     let (image, work) = (image(), TempDir::new().unwrap());
     let with = |name: &str, content: &[u8]| {
@@ -148,15 +174,15 @@ fn a_root_that_cannot_be_used_leads_to_recovery_with_the_reason() {
     };
     let whole = fs::read(image.root()).unwrap();
 
-    recovers(&image.machine_without_root(), &["initrd:/root.wim", "no"]);
-    recovers(&with("cut", &whole[..whole.len() / 2]), &["cut short", &(whole.len() / 2).to_string()]);
-    recovers(&with("text", &b"This is not an image. ".repeat(100)), &["not", "wim"]);
+    recovers(&image.machine_without_root(), &["initrd:/root.wim: ", "no file /root.wim", "mmos-image"]);
+    recovers(&with("cut", &whole[..whole.len() / 2]), &["cut short", &(whole.len() / 2).to_string(), "copy it again"]);
+    recovers(&with("text", &b"This is not an image. ".repeat(100)), &["This is", "no root image"]);
     recovers(&image.machine().unwrap().parameter("mmos.index=7"), &["7", "index"]);
 
     // One flipped bit in the middle of a file's data.
     let mut flipped = whole.clone();
     flipped[whole.len() / 3] ^= 0x10;
-    recovers(&with("flipped", &flipped), &["initrd:/root.wim"]);
+    recovers(&with("flipped", &flipped), &["damaged", "copy it again"]);
 
     // A tree without an init.
     let tree = work.path().join("tree");
@@ -177,8 +203,9 @@ fn a_root_larger_than_the_memory_is_refused_before_it_is_unpacked() {
     let large = work.path().join("large.wim");
     command(Command::new(builder()).arg("capture").arg(&tree).arg(&large)).unwrap();
     let machine = image.machine_without_root().parameter("mmos.root=/dev/vda").drive(&large).memory(256);
-    // What it needs, and what there is.
-    recovers(&machine, &["600", "MiB", "RAM"]);
+    // What it needs, what there is, and what to do. Nothing was unpacked: that would be said.
+    let console = recovers(&machine, &["it needs 6", "(600 MiB unpacked", "MiB are available", "more RAM"]);
+    assert!(!console.contains("unpacked to"), "{console}");
 }
 
 #[test]

@@ -29,8 +29,31 @@ fn the_factory_image_brings_its_auto_services_up_and_its_memory_test_passes() {
     let mut vm = Image::get("factory").unwrap().machine().unwrap().memory(1024).boot().unwrap();
     vm.wait_for("boot complete: 3 of 3 auto services up").unwrap();
     vm.wait_for("mmos:~# ").unwrap();
-    vm.console.send("mmosctl status memory-test\n").unwrap();
-    vm.wait_for("done").unwrap();
+    // Quotes keep the words from being in the echo of the command.
+    vm.console.send("mmosctl status memory-test; cat /run/memory-test.json; echo '@@'report\n").unwrap();
+    let report = vm.wait_for("@@report").unwrap();
+    assert!(report.contains("\"passed\": true"), "{report}");
+    // What is on demand is not up.
+    vm.console.send("mmosctl status stress --json; echo '@@'stress\n").unwrap();
+    let stress = vm.wait_for("@@stress").unwrap();
+    assert!(stress.contains("inactive"), "{stress}");
+    vm.console.send("mmosctl poweroff\n").unwrap();
+    assert_eq!(vm.wait_for_end().unwrap(), Ended::Poweroff);
+}
+
+#[test]
+fn the_factory_images_own_profile_puts_it_under_load() {
+    let machine = Image::get("factory").unwrap().machine().unwrap().memory(1024);
+    let mut vm = machine.parameter("mmos.profile=burn-in").boot().unwrap();
+    vm.wait_for("stress.service: active").unwrap();
+    vm.wait_for("mmos:~# ").unwrap();
+    // The tools that the image promises find what they need: a device to read events from.
+    vm.console.send("ls /dev/input/ | grep -c event; pidof stress-ng > /dev/null; echo '@@'load $?\n").unwrap();
+    let seen = vm.wait_for("@@load 0").unwrap();
+    assert!(seen.lines().any(|line| line.trim().parse::<u32>().is_ok_and(|events| events > 0)), "{seen}");
+    vm.console.send("mmosctl status memory-test --json; echo '@@'test\n").unwrap();
+    let test = vm.wait_for("@@test").unwrap();
+    assert!(test.contains("inactive"), "{test}");
     vm.console.send("mmosctl poweroff\n").unwrap();
     assert_eq!(vm.wait_for_end().unwrap(), Ended::Poweroff);
 }
@@ -83,10 +106,11 @@ fn start_types_decide_what_runs_and_order_is_kept() {
     vm.must("mmosctl start chain-3").unwrap();
     assert_eq!(state(&mut vm, "chain-1"), "active");
 
-    // Powering off stops services in reverse order.
+    // Powering off stops services in reverse order. What was stopped before does not count.
+    let before = vm.console.text().len();
     assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
-    let console = vm.console.text();
-    let (_, end) = console.rsplit_once("stopping chain-3").expect("chain-3 was stopped");
+    let end = vm.console.text().split_off(before);
+    let (_, end) = end.split_once("stopping chain-3").expect("chain-3 was stopped");
     let (_, end) = end.split_once("stopping chain-2").expect("chain-2 was stopped after chain-3");
     assert!(end.contains("stopping chain-1"), "chain-1 was stopped last: {end}");
 }

@@ -31,7 +31,8 @@ const BUILD: [(&str, &str); 8] = [
     ("zstd", "unpacking packages"),
 ];
 const RUN: [(&str, &str); 1] = [("qemu-system-x86", "the virtual machine")];
-const TEST: [(&str, &str); 9] = [
+const TEST: [(&str, &str); 10] = [
+    ("mtools", "files on FAT test disks"),
     ("g++", "the C header is compiled as C++, too"),
     ("memtester", "what the memory test runs"),
     ("wimtools", "wimlib-imagex, the reference for WIM images"),
