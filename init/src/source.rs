@@ -4,5 +4,6 @@
 pub mod devices;
 pub mod gpt;
 pub mod locate;
+pub mod protect;
 pub mod spec;
 pub mod superblock;

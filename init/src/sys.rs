@@ -1,5 +1,6 @@
-//! What needs `unsafe`: code that runs between `fork` and `exec` of a child.
+//! What needs `unsafe`: code that runs between `fork` and `exec` of a child, and requests to a block device.
 
+use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -37,6 +38,30 @@ pub fn spawn_on_terminal(command: &mut Command) -> io::Result<Child> {
     // SAFETY: as above: three system calls, nothing allocated; standard input was set up by `Command` before.
     unsafe { command.pre_exec(prepare) };
     command.spawn()
+}
+
+mod request {
+    use std::ffi::c_int;
+
+    // <linux/fs.h>: both take a pointer to an int, though their numbers do not say so.
+    nix::ioctl_write_ptr_bad!(roset, nix::request_code_none!(0x12, 93), c_int);
+    nix::ioctl_read_bad!(roget, nix::request_code_none!(0x12, 94), c_int);
+}
+
+/// Whether a block device refuses to be written (`BLKROGET`).
+pub fn is_read_only(device: &impl AsFd) -> io::Result<bool> {
+    let mut value: c_int = 0;
+    // SAFETY: the kernel writes one int, to where one is; the descriptor is borrowed for the whole of the call.
+    unsafe { request::roget(device.as_fd().as_raw_fd(), &raw mut value) }?;
+    Ok(value != 0)
+}
+
+/// Makes a block device refuse to be written, or take it again (`BLKROSET`).
+pub fn set_read_only(device: &impl AsFd, read_only: bool) -> io::Result<()> {
+    let value = c_int::from(read_only);
+    // SAFETY: the kernel reads one int, which outlives the call; the descriptor is borrowed for the whole of it.
+    unsafe { request::roset(device.as_fd().as_raw_fd(), &raw const value) }?;
+    Ok(())
 }
 
 fn unblock_signals() -> io::Result<()> {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::devices::{BlockDevice, Places};
+use super::protect::Protected;
 use super::spec::{DeviceSpec, RootSpec};
 use super::superblock;
 use crate::inside::FileIn;
@@ -56,6 +57,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A mount might write to it.
+    #[error("/dev/{device} cannot be made read-only, and no file system is mounted that could be written to: {source}")]
+    Protect {
+        /// The device.
+        device: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The kernel refused to mount it.
     #[error("the {kind} file system of /dev/{device} cannot be mounted read-only: {source}{modules}")]
     Mount {
@@ -92,6 +101,7 @@ impl Error {
                                            must hold ext2/3/4, vfat, exfat, squashfs, erofs, iso9660, xfs or btrfs"
                 .into(),
             Error::Unreadable { .. } => "Check the medium, and put the image on it again".into(),
+            Error::Protect { .. } => "Keep the image on a plain partition, or as the whole content of one".into(),
             Error::Mount { .. } => {
                 "Add the file system's module to the image's modules, or repair the file system".into()
             }
@@ -104,7 +114,9 @@ impl Error {
 #[derive(Debug)]
 pub struct Located {
     path: PathBuf,
+    // Dropped in this order: what is mounted may write up to its end.
     _mount: Option<Mounted>,
+    _protected: Option<Protected>,
 }
 
 impl Located {
@@ -142,16 +154,25 @@ pub fn locate(
             if !kind.is_file() {
                 return Err(missing(io::Error::other("it is not a file")));
             }
-            return Ok(Located { path: path.clone(), _mount: None });
+            return Ok(Located { path: path.clone(), _mount: None, _protected: None });
         }
         RootSpec::Device { device, path } => (device, path),
     };
     let places = Places::default();
     let found = wait_for(&places, device, wait, events, modules)?;
     let node = places.node(&found.name);
+    let protected = Protected::hold(&node);
     match path {
-        None => Ok(Located { path: node, _mount: None }),
-        Some(path) => mount(&found, &node, path, modules),
+        None => {
+            // Nothing here writes to it; this is against what else runs on the device.
+            let protected =
+                protected.map_err(|error| log::warn!("{} is not made read-only: {error}", node.display())).ok();
+            Ok(Located { path: node, _mount: None, _protected: protected })
+        }
+        Some(path) => {
+            let protected = protected.map_err(|source| Error::Protect { device: found.name.clone(), source })?;
+            mount(&found, &node, path, modules, protected)
+        }
     }
 }
 
@@ -227,7 +248,13 @@ fn next_change(events: Option<&Listener>, wait: Duration, modules: &mut Loader) 
     }
 }
 
-fn mount(found: &BlockDevice, node: &Path, path: &Path, modules: &mut Loader) -> Result<Located, Error> {
+fn mount(
+    found: &BlockDevice,
+    node: &Path,
+    path: &Path,
+    modules: &mut Loader,
+    protected: Protected,
+) -> Result<Located, Error> {
     let device = found.name.clone();
     let probed = std::fs::File::open(node).and_then(|mut file| superblock::probe(&mut file));
     let kind = match probed {
@@ -256,7 +283,7 @@ fn mount(found: &BlockDevice, node: &Path, path: &Path, modules: &mut Loader) ->
         match rustix::mount::mount(node, MOUNT_POINT, *driver, flags, options.as_c_str()) {
             Ok(()) => {
                 log::debug!("/dev/{device} mounted read-only as {driver}");
-                return inside(device, path, Mounted);
+                return inside(device, path, Mounted, protected);
             }
             Err(errno) => first = first.or(Some((*driver, errno))),
         }
@@ -273,10 +300,14 @@ fn is_registered(driver: &str, filesystems: &str) -> bool {
 }
 
 /// The image in the mounted file system. Links are followed as if that were the root: none leads out of it.
-fn inside(device: String, path: &Path, mount: Mounted) -> Result<Located, Error> {
+fn inside(device: String, path: &Path, mount: Mounted, protected: Protected) -> Result<Located, Error> {
     match FileIn::find(Path::new(MOUNT_POINT), path).and_then(|file| file.path()) {
-        Ok(path) => Ok(Located { path, _mount: Some(mount) }),
-        Err(source) => Err(Error::NotOnDevice { device, path: path.to_owned(), source }),
+        Ok(path) => Ok(Located { path, _mount: Some(mount), _protected: Some(protected) }),
+        Err(source) => {
+            // Before the device can be written again.
+            drop(mount);
+            Err(Error::NotOnDevice { device, path: path.to_owned(), source })
+        }
     }
 }
 

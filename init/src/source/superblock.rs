@@ -48,12 +48,14 @@ impl Kind {
         }
     }
 
-    /// Mount options beside read-only: where a read-only mount would still replay a journal, that it shall not. A retail
-    /// storage is looked at, never written.
+    /// Mount options beside read-only: where a read-only mount would still replay a journal, that it shall not. The
+    /// device itself is read-only meanwhile (see [`super::protect`]): such a file system must not even try.
     pub fn options(self, driver: &str) -> &'static str {
         match self {
-            // Documentation/filesystems/ext4: "noload". ext2 has no journal and refuses the word.
-            Kind::Ext if driver != "ext2" => "noload",
+            // Documentation/filesystems/ext4: "noload". ext2 has no journal and refuses the word. What the file system
+            // itself says about errors may be "panic", which a damaged one shall not decide.
+            Kind::Ext if driver == "ext2" => "errors=continue",
+            Kind::Ext => "noload,errors=continue",
             // xfs(5).
             Kind::Xfs => "norecovery",
             // btrfs(5), since 5.9.
