@@ -158,6 +158,9 @@ fn check(config: &BootConfig) -> Result<(), String> {
     if let Some(profile) = &config.profile {
         crate::params::check_profile(profile).map_err(|wanted| format!("profile = {profile:?}: it takes {wanted}"))?;
     }
+    if let Some(seconds) = config.rootwait.filter(|seconds| u64::from(*seconds) > crate::params::MAX_ROOTWAIT) {
+        return Err(format!("rootwait = {seconds}: it takes a whole number of seconds from 0 to 3600"));
+    }
     if config.onfail == Some(OnFail::Shell) && !config.allow_shell {
         return Err("onfail = \"shell\" needs allow_shell = true".into());
     }
@@ -215,10 +218,12 @@ mod tests {
             ("onfail = \"panic\"", "panic"),
             ("profile = \"Current\"", "Current"),
             ("rootwait = -1", "-1"),
+            ("rootwait = 3601", "from 0 to 3600"),
         ] {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(expect), "{text:?}: {reason}");
             assert!(!reason.contains('\n'), "{reason}");
         }
+        assert_eq!(parse("rootwait = 3600").unwrap().rootwait, Some(3600));
     }
 }

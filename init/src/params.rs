@@ -61,7 +61,7 @@ pub struct Parameter {
 }
 
 /// The longest wait that is taken; more is a typing error, and would look like a hang.
-const MAX_ROOTWAIT: u64 = 3600;
+pub const MAX_ROOTWAIT: u64 = 3600;
 
 /// Every parameter there is.
 pub const TABLE: &[Parameter] = &[
