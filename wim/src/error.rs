@@ -211,6 +211,12 @@ pub enum TargetError {
         /// The target.
         path: PathBuf,
     },
+    /// Contents were to go into something else than a regular file.
+    #[error("{} is no regular file and cannot take contents; the archive is hostile or damaged: make it again", path.display())]
+    NotRegular {
+        /// What is there.
+        path: PathBuf,
+    },
     /// It is too small, known before the first byte is unpacked.
     #[error(
         "{} has room for {available} bytes, and the image unpacks to {need}; make room, or make the image smaller",

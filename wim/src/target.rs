@@ -181,11 +181,23 @@ impl Target {
         fd.map(File::from).map_err(|e| self.failed("create", at.path, e))
     }
 
-    /// An existing regular file of ours, to put contents into.
+    /// An existing regular file of ours, to put contents into. Anything else is refused before it is opened: opening
+    /// a device already acts on it, and writing to one would leave the target.
     pub(crate) fn reopen(&self, at: &Entry<'_>) -> Result<File, TargetError> {
+        let refuse = || TargetError::NotRegular { path: self.path.join(OsStr::from_bytes(at.path)) };
+        let seen = fs::statat(at.directory, at.name, AtFlags::SYMLINK_NOFOLLOW);
+        let seen = seen.map_err(|e| self.failed("look at", at.path, e))?;
+        if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
+            return Err(refuse());
+        }
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = fs::openat(at.directory, at.name, flags, Mode::empty());
-        fd.map(File::from).map_err(|e| self.failed("open", at.path, e))
+        let fd = fd.map_err(|e| self.failed("open", at.path, e))?;
+        let opened = fs::fstat(&fd).map_err(|e| self.failed("look at", at.path, e))?;
+        if (opened.st_dev, opened.st_ino) != (seen.st_dev, seen.st_ino) {
+            return Err(refuse());
+        }
+        Ok(File::from(fd))
     }
 
     /// A new directory, closed to others until it is finished.

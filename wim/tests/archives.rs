@@ -1,7 +1,7 @@
 //! Roots that are archives: what tar and cpio pack comes back, and nothing that an archive says leaves the target.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-#![allow(clippy::arithmetic_side_effects)]
+#![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
 mod common;
 
@@ -210,6 +210,56 @@ fn nothing_that_an_archive_says_leaves_the_target() {
     unpack(&image, &work.path().join("replaced"), 2).unwrap();
     assert_eq!(fs::read_to_string(work.path().join("replaced/link")).unwrap(), "inside");
     assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "untouched");
+}
+
+/// A newc archive: inode, mode, device number, name and contents of each entry; all say that they have two names.
+fn newc(entries: &[(u32, u32, (u32, u32), &str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let trailer = (0, 0, (0, 0), "TRAILER!!!", "");
+    for (inode, mode, (major, minor), name, contents) in entries.iter().chain([&trailer]) {
+        let fields = [*inode, *mode, 0, 0, 2, 0, contents.len() as u32, 0, 0, *major, *minor, name.len() as u32 + 1, 0];
+        bytes.extend(b"070701");
+        bytes.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
+        bytes.extend(name.as_bytes());
+        bytes.push(0);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(contents.as_bytes());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+#[test]
+fn contents_never_go_into_a_device_or_a_fifo() {
+    const FIFO: u32 = 0o010_600;
+    const FILE: u32 = 0o100_600;
+    let work = common::fast_dir();
+    let kinds: &[(u32, (u32, u32))] = if common::is_root() {
+        // /dev/full: whoever writes to it is told ENOSPC.
+        &[(FIFO, (0, 0)), (0o020_600, (1, 7))]
+    } else {
+        &[(FIFO, (0, 0))]
+    };
+    for (n, (mode, device)) in kinds.iter().enumerate() {
+        // A device and a file that claim to be one.
+        let archive = newc(&[(7, *mode, *device, "first", ""), (7, FILE, (0, 0), "second", "contents")]);
+        let image = put(&work.path().join("image"), &compressed(&archive));
+        let out = work.path().join(format!("joined-{n}"));
+        unpack(&image, &out, 2).unwrap();
+        assert!(!fs::symlink_metadata(out.join("first")).unwrap().is_file());
+        assert_eq!(fs::read_to_string(out.join("second")).unwrap(), "contents");
+
+        // A file whose first name a device took before its contents came.
+        let archive = newc(&[
+            (7, FILE, (0, 0), "first", ""),
+            (8, *mode, *device, "first", ""),
+            (7, FILE, (0, 0), "second", "contents"),
+        ]);
+        let image = put(&work.path().join("image"), &compressed(&archive));
+        let error = unpack(&image, &work.path().join(format!("replaced-{n}")), 2).unwrap_err();
+        let said = format!("{error}; {}", error.source().map(ToString::to_string).unwrap_or_default());
+        assert!(said.contains("no regular file"), "{said}");
+    }
 }
 
 #[test]

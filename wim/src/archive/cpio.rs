@@ -141,12 +141,14 @@ fn entry(
             }
         },
     };
-    // Names of one file have its inode number in common, and only the last need bring the contents.
+    // Names of one file have its inode number in common, and only the last need bring the contents. Regular files
+    // alone are joined: contents must never come to a device that has the same number.
+    let joined = header.links > 1 && matches!(plain, What::File);
     let key = (header.inode, header.device);
-    let what = match names.get(&key).filter(|_| header.links > 1 && !matches!(plain, What::Directory)) {
+    let what = match names.get(&key).filter(|_| joined) {
         Some(first) => What::HardLink(first.clone()),
         None => {
-            if header.links > 1 && !matches!(plain, What::Directory) {
+            if joined {
                 names.insert(key, path.clone());
             }
             plain
