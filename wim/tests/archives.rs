@@ -212,10 +212,13 @@ fn nothing_that_an_archive_says_leaves_the_target() {
     assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "untouched");
 }
 
-/// A newc archive: inode, mode, device number, name and contents of each entry; all say that they have two names.
-fn newc(entries: &[(u32, u32, (u32, u32), &str, &str)]) -> Vec<u8> {
+/// Inode, mode, device number, name and contents.
+type Newc<'a> = (u32, u32, (u32, u32), &'a str, &'a str);
+
+/// A newc archive, whose entries all say that they have two names.
+fn newc(entries: &[Newc<'_>]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let trailer = (0, 0, (0, 0), "TRAILER!!!", "");
+    let trailer: Newc<'_> = (0, 0, (0, 0), "TRAILER!!!", "");
     for (inode, mode, (major, minor), name, contents) in entries.iter().chain([&trailer]) {
         let fields = [*inode, *mode, 0, 0, 2, 0, contents.len() as u32, 0, 0, *major, *minor, name.len() as u32 + 1, 0];
         bytes.extend(b"070701");
@@ -282,6 +285,39 @@ fn an_archive_cut_anywhere_is_refused() {
         if len >= 512 {
             assert!(error.source().unwrap().to_string().contains("cut short"), "{len}: {error:?}");
         }
+    }
+}
+
+#[test]
+fn a_flipped_bit_under_a_checksum_is_an_error_or_changes_nothing() {
+    use tar::EntryType::Regular;
+    let work = common::fast_dir();
+    // How much of the frame is left at the archive's end mark depends on the sizes.
+    for size in (0..40).map(|n| n * n * 97) {
+        let text: String = common::contents(size as u64, size).iter().map(|b| char::from(b'a' + b % 26)).collect();
+        let mut archive = hostile(&[("a", Regular, &text), ("b", Regular, "second")]);
+        // As GNU tar fills its records.
+        archive.resize(archive.len().next_multiple_of(10_240), 0);
+        let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(&archive).unwrap();
+        let whole = encoder.finish().unwrap();
+        let mut refused = 0;
+        for n in 0..24 {
+            let at = whole.len() * n / 24;
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (n % 8);
+            let image = put(&work.path().join("image"), &bytes);
+            let out = tempfile::tempdir_in(work.path()).unwrap();
+            match unpack(&image, out.path(), 2) {
+                Err(_) => refused += 1,
+                Ok(_) => {
+                    assert_eq!(fs::read_to_string(out.path().join("a")).unwrap(), text, "size {size}, byte {at}");
+                    assert_eq!(fs::read_to_string(out.path().join("b")).unwrap(), "second", "size {size}, byte {at}");
+                }
+            }
+        }
+        assert!(refused > 12, "size {size}: only {refused} of 24 flips were noticed");
     }
 }
 

@@ -132,6 +132,12 @@ impl Input {
         self.pass(len, what, |_| Ok(()))
     }
 
+    /// Leaves everything out to the end of the stream, so that the checksums of all frames are checked.
+    pub(crate) fn drain(&mut self) -> Result<(), ArchiveError> {
+        while !self.some(u64::MAX)?.is_empty() {}
+        Ok(())
+    }
+
     /// Leaves zeros out, and gives the byte behind them; `None` where the stream ends.
     pub(crate) fn after_zeros(&mut self) -> Result<Option<u8>, ArchiveError> {
         loop {
