@@ -1,6 +1,6 @@
 //! An image's metadata resource to a [`Tree`]: security data, directory entries, their streams and tagged items.
 //!
-//! Hostile input. Every directory is read once, all entries together are no more than the bytes can hold, paths are
+//! Hostile input. Every directory is read once, all entries together take no more bytes than there are, paths are
 //! bounded, so time and memory are linear in the size of the resource whatever it claims.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -62,12 +62,15 @@ struct Parser<'a> {
     bytes: &'a [u8],
     tree: Tree,
     links: HashMap<LinkKey, u32>,
+    /// Bytes that no entry has taken yet. Each entry has bytes of its own, so a sound resource never runs out; entries
+    /// that overlap, each with the same attributes in it, do.
+    untaken: u64,
 }
 
 /// Parses the whole resource.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Tree, WimError> {
     let root = after_security(bytes).ok_or_else(|| damaged(0, "its security data contradicts itself"))?;
-    let mut parser = Parser { bytes, tree: Tree::default(), links: HashMap::new() };
+    let mut parser = Parser { bytes, tree: Tree::default(), links: HashMap::new(), untaken: bytes.len() as u64 };
     let dentry = parser.dentry(root)?.ok_or_else(|| damaged(root, "there is no root directory"))?;
     if dentry.attributes & ATTRIBUTE_DIRECTORY == 0 || dentry.attributes & ATTRIBUTE_REPARSE != 0 {
         return Err(damaged(root, "the root is not a directory"));
@@ -78,8 +81,6 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Tree, WimError> {
     let mut waiting = VecDeque::from([(0, dentry.children, 0)]);
     parser.add(0, dentry)?;
 
-    // Each entry takes bytes of its own, so a sound resource cannot hold more; lists that overlap could.
-    let most = bytes.len() / DENTRY_LEN;
     let mut lists = HashSet::new();
     while let Some((directory, children, path_len)) = waiting.pop_front() {
         if children == 0 {
@@ -101,9 +102,6 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Tree, WimError> {
             }
             if !names.insert(dentry.name.clone()) {
                 return Err(parser.refuse(directory, &dentry.name, "the directory has this name twice"));
-            }
-            if parser.tree.names.len() > most {
-                return Err(damaged(at, "directories overlap"));
             }
             let below = dentry.children;
             let (name, is_directory) = parser.add(directory, dentry)?;
@@ -181,7 +179,7 @@ impl Parser<'_> {
     }
 
     /// The entry at `at`; `None` where a directory ends.
-    fn dentry(&self, at: u64) -> Result<Option<Dentry>, WimError> {
+    fn dentry(&mut self, at: u64) -> Result<Option<Dentry>, WimError> {
         let outside = || damaged(at, "an entry lies outside");
         let begin = usize::try_from(at).map_err(|_| outside())?;
         let length = u64_at(self.bytes, begin).ok_or_else(outside)?;
@@ -193,7 +191,13 @@ impl Parser<'_> {
         if entry.len() < DENTRY_LEN {
             return Err(damaged(at, "an entry is too short"));
         }
-        parse_dentry(entry, self.bytes, at, end).ok_or_else(|| damaged(at, "an entry contradicts itself"))?.map(Some)
+        let overlap = || damaged(at, "entries overlap");
+        self.untaken = self.untaken.checked_sub(entry.len() as u64).ok_or_else(overlap)?;
+        let dentry = parse_dentry(entry, self.bytes, at, end);
+        let dentry = dentry.ok_or_else(|| damaged(at, "an entry contradicts itself"))??;
+        // Its streams stand behind it.
+        self.untaken = self.untaken.checked_sub(dentry.next.saturating_sub(end)).ok_or_else(overlap)?;
+        Ok(Some(dentry))
     }
 }
 

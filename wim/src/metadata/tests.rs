@@ -106,7 +106,53 @@ fn lists_that_overlap_end_before_they_multiply() {
     }
     writer.end();
     let error = why(parse(&writer.bytes));
-    assert!(error.contains("directories overlap") || error.contains("longer than Linux"), "{error}");
+    assert!(error.contains("entries overlap") || error.contains("longer than Linux"), "{error}");
+}
+
+/// Entries one inside the other, whose lengths all reach over one large item of attributes at the end.
+#[test]
+fn entries_that_share_their_attributes_are_refused() {
+    const COUNT: usize = 400;
+    const VALUES: usize = 16;
+    let mut item = Vec::new();
+    for n in 0..VALUES {
+        item.extend([0xff, 0xff, 8, 0]);
+        item.extend(format!("user.{n:03}\0").bytes());
+        item.resize(item.len() + 0xffff, 1);
+    }
+    let mut writer = Writer::new();
+    writer.line(&DIRECTORY);
+    writer.end();
+    writer.bytes[24..32].copy_from_slice(&LIST.to_le_bytes());
+    // Each directory's list is the next entry, so that each is read once.
+    let begins: Vec<usize> = (0..COUNT)
+        .map(|n| {
+            let begin = writer.bytes.len();
+            let name = units(&format!("{n:06}"));
+            writer.line(&Line { name: &name, children: begin as u64 + 128, ..DIRECTORY });
+            // An item of no meaning here that ends where the next entry's items begin.
+            writer.bytes.resize(begin + 128, 0);
+            writer.bytes[begin + 120..begin + 128].copy_from_slice(&[9, 0, 0, 0, 120, 0, 0, 0]);
+            begin
+        })
+        .collect();
+    let last = writer.bytes.len();
+    writer.bytes.resize(last + 120, 0);
+    writer.bytes.extend(TAG_XATTRS.to_le_bytes());
+    writer.bytes.extend(u32::try_from(item.len()).unwrap().to_le_bytes());
+    writer.bytes.extend(&item);
+    writer.bytes.resize(writer.bytes.len().next_multiple_of(8), 0);
+    let end = writer.bytes.len();
+    for begin in &begins {
+        writer.bytes[*begin..begin + 8].copy_from_slice(&((end - begin) as u64).to_le_bytes());
+    }
+    writer.end();
+    // Sound by itself: one of them is read, attributes and all.
+    let outermost = &begins[COUNT - 1];
+    let mut parser = Parser { bytes: &writer.bytes, tree: Tree::default(), links: HashMap::new(), untaken: end as u64 };
+    assert_eq!(parser.dentry(*outermost as u64).unwrap().unwrap().xattrs.len(), VALUES);
+    let error = why(parse(&writer.bytes));
+    assert!(error.contains("entries overlap"), "{error}");
 }
 
 #[test]
