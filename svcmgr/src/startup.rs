@@ -19,7 +19,7 @@ use crate::machine::{Event, Machine, Phase, Role, UnitState};
 use crate::profile::{self, ImageInfo, Profile};
 use crate::supervisor::Supervisor;
 use crate::unit::specifier::Machine as ThisMachine;
-use crate::unit::{StartType, Unit};
+use crate::unit::{Limit, StartType, Unit};
 use rustix::event::epoll::EventFlags;
 
 /// PID 1 hands its descriptors over at once; a supervisor that waited for ever would be none.
@@ -63,10 +63,11 @@ struct Handover {
 /// # Errors
 /// When the kernel does not give what nothing works without: an epoll descriptor, `/dev/null`.
 pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let signals = sys::signals().inspect_err(|error| log::error!("no signals: {error}")).ok();
     let mut handover = channel.as_ref().map(take_over).unwrap_or_default();
     let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), channel)?;
+    host.descriptors = descriptors;
 
     let (mode, profile) = mode_and_profile(options);
     let (graph, starts) = load(&options.root, &profile);
@@ -277,12 +278,17 @@ fn adopt(daemon: &mut Daemon, taken_over: &BTreeSet<UnitId>, reaped: &[(i32, i32
     }
 }
 
-/// Pipes, logs and pidfds of many services are more than the usual 1024 descriptors.
-fn raise_descriptor_limit() {
+/// Pipes, logs and pidfds of many services are more than the usual 1024 descriptors. What it was before is what
+/// services get: a soft limit above 1024 makes trouble for programs that use select(2).
+fn raise_descriptor_limit() -> Option<Limit> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         log::warn!("the limit of open files cannot be raised: {error}");
+        return None;
     }
+    let value = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
+    let resource = crate::unit::limit::Resource::Nofile;
+    Some(Limit { resource, soft: value(limit.current), hard: value(limit.maximum) })
 }

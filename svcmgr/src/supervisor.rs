@@ -8,7 +8,8 @@ use link::{Ending, ToInit};
 use crate::graph::UnitId;
 use crate::host::{Host, Launch};
 use crate::machine::{
-    Action, BootSummary, CommandRef, Event, Exit, Machine, Now, Phase, Refusal, Role, UnitAction, UnitState, WaiterId,
+    Action, BootSummary, CommandRef, Event, Exit, Machine, Now, Outcome, Phase, Refusal, Role, UnitAction, UnitState,
+    WaiterId,
 };
 use crate::unit::{Command, Unit};
 
@@ -312,7 +313,7 @@ fn describe(unit: &Unit, state: &UnitState, from: Phase, to: Phase) -> Option<St
             let delay = unit.service.restart_delay(state.restarts);
             format!("{name}: {}; starts again in {delay} (restart {})", state.reason, state.restarts.saturating_add(1))
         }
-        Phase::StopKill => format!("{name}: {}", state.reason),
+        Phase::StopKill if state.outcome == Outcome::Timeout => format!("{name}: {}", state.reason),
         Phase::Queued
         | Phase::StartPre(_)
         | Phase::StartMain(_)
@@ -321,6 +322,7 @@ fn describe(unit: &Unit, state: &UnitState, from: Phase, to: Phase) -> Option<St
         | Phase::StopHeld
         | Phase::StopCommand(_)
         | Phase::StopTerm
+        | Phase::StopKill
         | Phase::StopPost(_)
         | Phase::StopFinal
         | Phase::Refused => return None,

@@ -210,3 +210,56 @@ fn environment_user_and_directory_are_those_of_the_unit() {
     // ls itself has opened the folder that it lists.
     assert_eq!(lines, ["4242", "4343 29", "/tmp", "1|two words|/home/tester", "no terminal", "4"]);
 }
+
+#[test]
+fn a_process_gets_the_mask_limits_and_priority_of_its_unit() {
+    let device = Device::new(&[
+        (
+            "p.service",
+            "[Service]\nType=oneshot\nUser=tester\nSupplementaryGroups=77\nUMask=0027\nNice=5\nOOMScoreAdjust=500\nLimitNOFILE=99:199\n\
+             ExecStart=/bin/sh -c 'id -G; umask; ulimit -Sn; ulimit -Hn; cat /proc/self/oom_score_adj; cut -d\" \" -f19 /proc/self/stat; \
+             grep SigIgn /proc/self/status | cut -c 20-'\n",
+        ),
+        (
+            "plain.service",
+            "[Service]\nType=oneshot\nIgnoreSIGPIPE=no\nExecStart=/bin/sh -c 'ulimit -Sn; grep SigIgn /proc/self/status | cut -c 20-'\n",
+        ),
+    ]);
+    device.file("root/etc/passwd", "tester:x:4242:4343::/home/tester:/bin/sh\n");
+    device.file("root/etc/group", "audio:x:29:tester\n");
+    let _svcmgr = device.start();
+    let lines = |name: &str| -> Vec<String> {
+        device.client().call("Start", json!({"name": name})).unwrap();
+        let logs = device.client().call("Logs", json!({"name": name, "lines": 0, "follow": false})).unwrap();
+        let entries = logs["entries"].as_array().unwrap();
+        entries.iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect()
+    };
+    // SIGPIPE is 13, the twelfth bit from 0.
+    assert_eq!(lines("p"), ["4343 29 77", "0027", "99", "199", "500", "5", "01000"]);
+    // The supervisor has raised its own limit, and not that of services.
+    let ours = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap();
+    assert_eq!(lines("plain"), [ours.to_string(), "00000".to_owned()]);
+}
+
+#[test]
+fn kill_mode_decides_whom_a_stop_hits() {
+    // The second process ignores SIGTERM and outlives the first.
+    let unit = |mode: &str| {
+        format!(
+            "[Service]\nKillMode={mode}\nTimeoutStopSec=15\nExecStart=/bin/sh -c '(trap \"\" TERM; exec sleep 1000) & echo $! > DIR/{mode}; wait'\n"
+        )
+    };
+    let device = Device::new(&[("mixed.service", &unit("mixed")), ("process.service", &unit("process"))]);
+    let _svcmgr = device.start();
+    for (mode, stays) in [("mixed", false), ("process", true)] {
+        device.client().call("Start", json!({"name": mode})).unwrap();
+        let second = until("both run", || device.read(mode).trim().parse::<i32>().ok());
+        let unit = device.client().call("Stop", json!({"name": mode})).unwrap()["unit"].clone();
+        assert_eq!((&unit["state"], &unit["reason"]), (&json!("inactive"), &json!("")), "{mode}");
+        assert_eq!(alive(&json!(second)), stays, "{mode}");
+        if stays {
+            let second = rustix::process::Pid::from_raw(second).unwrap();
+            rustix::process::kill_process(second, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+}

@@ -17,7 +17,7 @@ use super::{Host, Launch};
 use crate::graph::UnitId;
 use crate::machine::{BootSummary, Exit, Now, Process, Role, UnitState};
 use crate::output::Outputs;
-use crate::unit::{Output, Unit};
+use crate::unit::{KillMode, Limit, Output, Unit};
 
 /// What an epoll event speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +108,8 @@ pub struct RealHost {
     pub epoll: OwnedFd,
     /// What services write.
     pub outputs: Outputs,
+    /// How many descriptors a service may have that does not say.
+    pub descriptors: Option<Limit>,
     channel: Option<Channel>,
     root: PathBuf,
     run: PathBuf,
@@ -143,6 +145,7 @@ impl RealHost {
         let host = RealHost {
             epoll,
             outputs: Outputs::new(&run.join("log")),
+            descriptors: None,
             channel,
             root: root.to_owned(),
             run: run.to_owned(),
@@ -422,6 +425,7 @@ impl Host for RealHost {
             kmsg: self.kmsg.as_ref().map(AsFd::as_fd),
             notify: &self.notify,
             cgroups: self.cgroups.as_ref(),
+            descriptors: self.descriptors,
         };
         let born = link::boot::now_us();
         let spawned = spawn::spawn(launch, &around)?;
@@ -463,7 +467,20 @@ impl Host for RealHost {
         }
     }
 
-    fn signal(&mut self, id: UnitId, unit: &Unit, _state: &UnitState, signal: i32) -> io::Result<()> {
+    fn signal(&mut self, id: UnitId, unit: &Unit, state: &UnitState, signal: i32) -> io::Result<()> {
+        let hits_all = match unit.service.kill_mode {
+            KillMode::ControlGroup => true,
+            KillMode::Mixed => signal == libc::SIGKILL,
+            KillMode::Process => false,
+        };
+        if !hits_all {
+            for process in [state.main, state.control].into_iter().flatten() {
+                // It may have ended meanwhile; not reaped, so that the number is still its own.
+                let _ = sys::kill(process.pid, signal);
+                let _ = sys::kill(process.pid, libc::SIGCONT);
+            }
+            return Ok(());
+        }
         if let Some(cgroups) = &self.cgroups {
             cgroups.signal(&unit.name, signal)?;
         }
@@ -484,6 +501,14 @@ impl Host for RealHost {
     }
 
     fn await_empty(&mut self, id: UnitId, unit: &Unit) -> io::Result<bool> {
+        // What is not stopped is not waited for; main process and command are gone when this is asked.
+        if unit.service.kill_mode == KillMode::Process {
+            self.groups.remove(&id);
+            if let Some(cgroups) = &self.cgroups {
+                cgroups.remove(&unit.name);
+            }
+            return Ok(true);
+        }
         if let Some(cgroups) = &self.cgroups {
             let Some(mut population) = cgroups.events(&unit.name)? else { return Ok(true) };
             if !population.is_populated()? {
@@ -546,6 +571,9 @@ fn failure(step: u8, errno: i32) -> String {
         Some(ChildStep::Groups) => format!("its groups cannot be set (Group=): {error}"),
         Some(ChildStep::User) => format!("its user cannot be set (User=): {error}"),
         Some(ChildStep::Directory) => format!("its working directory cannot be entered (WorkingDirectory=): {error}"),
+        Some(ChildStep::Limits) => format!("its limits cannot be set (LimitNOFILE= and so on): {error}"),
+        Some(ChildStep::Nice) => format!("its nice level cannot be set (Nice=): {error}"),
+        Some(ChildStep::OomScore) => format!("its OOM score cannot be set (OOMScoreAdjust=): {error}"),
         Some(ChildStep::Execute) => format!("its program cannot be executed: {error}"),
         None => format!("it could not be started: {error}"),
     }

@@ -14,7 +14,7 @@ use super::cgroup::Cgroups;
 use super::sys::{self, ChildPlan, Stream};
 use super::users::{self, Identity};
 use crate::machine::{Outcome, Role};
-use crate::unit::{Input, Output};
+use crate::unit::{Input, Limit, Output};
 
 /// Where programs are looked for that are named without a path, and what services get as `PATH`.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -34,6 +34,8 @@ pub struct Surroundings<'a> {
     pub notify: &'a str,
     /// Cgroups, where there are any.
     pub cgroups: Option<&'a Cgroups>,
+    /// How many descriptors a service may have that does not say: not as many as the supervisor.
+    pub descriptors: Option<Limit>,
 }
 
 /// A process that waits to be released.
@@ -55,7 +57,10 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
     let service = &launch.unit.service;
     let identity = match launch.command.privileged {
         true => None,
-        false => users::identity(around.root, service.user.as_deref(), service.group.as_deref())?,
+        false => {
+            let more = service.supplementary_groups.as_slice();
+            users::identity(around.root, service.user.as_deref(), service.group.as_deref(), more)?
+        }
     };
     let environment = environment(launch, identity.as_ref(), around)?;
     let program = program(&launch.command.program)?;
@@ -95,6 +100,9 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
         }
         None => None,
     };
+    let oom_score_adjust = service.oom_score_adjust.map(|score| c_string(&score.to_string())).transpose()?;
+    // What the unit says comes after, and holds.
+    let limits: Vec<Limit> = around.descriptors.into_iter().chain(service.limits.iter().copied()).collect();
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|error| format!("no socket for its start: {error}"))?;
     let arguments: Vec<&CStr> = arguments.iter().map(CString::as_c_str).collect();
@@ -112,6 +120,11 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
             .as_ref()
             .filter(|_| around.cgroups.is_some_and(|cgroups| cgroups.takes_births(&launch.unit.name)))
             .map(AsFd::as_fd),
+        umask: service.umask,
+        ignore_sigpipe: service.ignore_sigpipe,
+        nice: service.nice,
+        oom_score_adjust: oom_score_adjust.as_deref(),
+        limits: &limits,
     };
     let child = sys::spawn(&plan, theirs.as_fd()).map_err(|error| format!("no process could be made: {error}"))?;
     if !child.in_cgroup

@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_char, c_int};
 
+use crate::unit::Limit;
+
 /// The exit code of a child that was never released, since the supervisor that made it died first.
 pub const NEVER_RAN: i32 = 241;
 /// The exit code of a child whose program could not be executed; systemd.exec(5), `EXIT_EXEC`.
@@ -30,13 +32,20 @@ pub enum ChildStep {
     Directory = 6,
     /// Its program.
     Execute = 7,
+    /// Its resource limits.
+    Limits = 8,
+    /// Its nice level.
+    Nice = 9,
+    /// How soon the kernel ends it when memory is short.
+    OomScore = 10,
 }
 
 impl ChildStep {
     /// The step of this number.
     pub fn from_number(number: u8) -> Option<ChildStep> {
-        use ChildStep::{Directory, Execute, Groups, Session, Streams, Terminal, User};
-        [Session, Terminal, Streams, Groups, User, Directory, Execute].into_iter().find(|step| *step as u8 == number)
+        use ChildStep::{Directory, Execute, Groups, Limits, Nice, OomScore, Session, Streams, Terminal, User};
+        let all = [Session, Terminal, Streams, Groups, User, Directory, Execute, Limits, Nice, OomScore];
+        all.into_iter().find(|step| *step as u8 == number)
     }
 }
 
@@ -70,6 +79,16 @@ pub struct ChildPlan<'a> {
     pub tty: Option<&'a CStr>,
     /// Its cgroup's folder.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Its file mode creation mask.
+    pub umask: u32,
+    /// Writing to a pipe that nobody reads fails, instead of ending it.
+    pub ignore_sigpipe: bool,
+    /// Its nice level; `None` stays.
+    pub nice: Option<c_int>,
+    /// What is written to its `oom_score_adj`.
+    pub oom_score_adjust: Option<&'a CStr>,
+    /// Its limits.
+    pub limits: &'a [Limit],
 }
 
 /// A child that has been made and waits to be released.
@@ -175,11 +194,11 @@ fn prepare(plan: &ChildPlan<'_>, report: RawFd) -> Result<(), (ChildStep, c_int)
     // the address space; raw calls for the identity, since the C library's would look for other threads.
     unsafe {
         check(ChildStep::Session, libc::setsid().into())?;
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGPIPE, if plan.ignore_sigpipe { libc::SIG_IGN } else { libc::SIG_DFL });
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::umask(0o022);
+        libc::umask(plan.umask);
 
         let mut tty = -1;
         if let Some(path) = plan.tty {
@@ -203,6 +222,24 @@ fn prepare(plan: &ChildPlan<'_>, report: RawFd) -> Result<(), (ChildStep, c_int)
         }
         libc::syscall(libc::SYS_close_range, report.saturating_add(1), u32::MAX, 0);
 
+        if let Some(score) = plan.oom_score_adjust {
+            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            check(ChildStep::OomScore, file.into())?;
+            let length = score.count_bytes();
+            check(
+                ChildStep::OomScore,
+                libc::c_long::try_from(libc::write(file, score.as_ptr().cast(), length)).unwrap_or(0),
+            )?;
+            libc::close(file);
+        }
+        if let Some(nice) = plan.nice {
+            check(ChildStep::Nice, libc::setpriority(libc::PRIO_PROCESS, 0, nice).into())?;
+        }
+        // While it may still raise them.
+        for limit in plan.limits {
+            let both = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
+            check(ChildStep::Limits, libc::setrlimit(limit.resource.number(), &raw const both).into())?;
+        }
         if let Some((uid, gid, groups)) = plan.user {
             check(ChildStep::Groups, libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
             check(ChildStep::Groups, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
@@ -307,6 +344,11 @@ mod tests {
             streams: [Stream::Fd(null.as_fd()); 3],
             tty: None,
             cgroup: None,
+            umask: 0o022,
+            ignore_sigpipe: true,
+            nice: None,
+            oom_score_adjust: None,
+            limits: &[],
         };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         (spawn(&plan, theirs.as_fd()).unwrap(), ours)

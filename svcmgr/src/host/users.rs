@@ -20,24 +20,36 @@ pub struct Identity {
     pub shell: String,
 }
 
-/// Looks `User=` and `Group=` up in the files beneath `root`; either may be a number. `None`, if neither is given.
+/// Looks `User=`, `Group=` and `SupplementaryGroups=` up in the files beneath `root`; each may be a number. `None`, if
+/// none is given.
 ///
 /// # Errors
 /// In words, for the unit's reason.
-pub fn identity(root: &Path, user: Option<&str>, group: Option<&str>) -> Result<Option<Identity>, String> {
-    if user.is_none() && group.is_none() {
+pub fn identity(
+    root: &Path,
+    user: Option<&str>,
+    group: Option<&str>,
+    more: &[String],
+) -> Result<Option<Identity>, String> {
+    if user.is_none() && group.is_none() && more.is_empty() {
         return Ok(None);
     }
     let read = |file: &str| {
         let path = root.join(file);
         std::fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
     };
-    resolve(user.unwrap_or("root"), group, &|| read("etc/passwd"), &|| read("etc/group")).map(Some)
+    resolve(user.unwrap_or("root"), group, more, &|| read("etc/passwd"), &|| read("etc/group")).map(Some)
 }
 
 type Reader<'a> = &'a dyn Fn() -> Result<String, String>;
 
-fn resolve(user: &str, group: Option<&str>, passwd: Reader<'_>, groups: Reader<'_>) -> Result<Identity, String> {
+fn resolve(
+    user: &str,
+    group: Option<&str>,
+    more: &[String],
+    passwd: Reader<'_>,
+    groups: Reader<'_>,
+) -> Result<Identity, String> {
     let number = user.parse::<u32>().ok();
     let users = passwd();
     let known = users.as_deref().ok().and_then(|text| text.lines().find_map(|line| account(line, user, number)));
@@ -66,18 +78,24 @@ fn resolve(user: &str, group: Option<&str>, passwd: Reader<'_>, groups: Reader<'
         }
     };
     let text = groups();
-    if let Some(group) = group {
+    let gid_of = |group: &str, directive: &str| -> Result<u32, String> {
         let found = text.as_deref().ok().and_then(|text| text.lines().find_map(|line| group_number(line, group)));
-        identity.gid = match (found, group.parse::<u32>()) {
-            (Some(gid), _) | (None, Ok(gid)) => gid,
+        match (found, group.parse::<u32>()) {
+            (Some(gid), _) | (None, Ok(gid)) => Ok(gid),
             (None, Err(_)) => {
-                text?;
-                return Err(format!("there is no group {group:?} in /etc/group (Group=)"));
+                text.clone()?;
+                Err(format!("there is no group {group:?} in /etc/group ({directive}=)"))
             }
-        };
+        }
+    };
+    if let Some(group) = group {
+        identity.gid = gid_of(group, "Group")?;
+    }
+    for group in more {
+        identity.groups.push(gid_of(group, "SupplementaryGroups")?);
     }
     let lines = text.as_deref().unwrap_or("").lines();
-    identity.groups = lines.filter_map(|line| membership(line, &identity.name)).collect();
+    identity.groups.extend(lines.filter_map(|line| membership(line, &identity.name)));
     identity.groups.push(identity.gid);
     identity.groups.sort_unstable();
     identity.groups.dedup();
@@ -118,7 +136,7 @@ mod tests {
     const GROUP: &str = "root:x:0:\nusers:x:100:\naudio:x:29:other,tester\nvideo:x:44:tester\n";
 
     fn of(user: &str, group: Option<&str>) -> Result<Identity, String> {
-        resolve(user, group, &|| Ok(PASSWD.to_owned()), &|| Ok(GROUP.to_owned()))
+        resolve(user, group, &[], &|| Ok(PASSWD.to_owned()), &|| Ok(GROUP.to_owned()))
     }
 
     #[test]
@@ -137,7 +155,17 @@ mod tests {
         assert_eq!(of("nobody", None).unwrap_err(), "there is no user \"nobody\" in /etc/passwd (User=)");
         assert_eq!(of("root", Some("wheel")).unwrap_err(), "there is no group \"wheel\" in /etc/group (Group=)");
         let gone: Reader<'_> = &|| Err("no file".to_owned());
-        assert_eq!(resolve("x", None, gone, gone).unwrap_err(), "no file");
-        assert_eq!(resolve("root", None, gone, gone).unwrap().uid, 0);
+        assert_eq!(resolve("x", None, &[], gone, gone).unwrap_err(), "no file");
+        assert_eq!(resolve("root", None, &[], gone, gone).unwrap().uid, 0);
+    }
+
+    #[test]
+    fn further_groups_are_added() {
+        let more = ["audio".to_owned(), "77".to_owned()];
+        let identity = resolve("0", None, &more, &|| Ok(PASSWD.to_owned()), &|| Ok(GROUP.to_owned())).unwrap();
+        assert_eq!(identity.groups, [0, 29, 77]);
+        let more = ["wheel".to_owned()];
+        let error = resolve("0", None, &more, &|| Ok(PASSWD.to_owned()), &|| Ok(GROUP.to_owned())).unwrap_err();
+        assert_eq!(error, "there is no group \"wheel\" in /etc/group (SupplementaryGroups=)");
     }
 }

@@ -2,7 +2,7 @@
 //! [`super`].
 
 use crate::unit::time::Span;
-use crate::unit::{Command, Kind, Restart, Service, ServiceType, StartLimit, Unit};
+use crate::unit::{Command, KillMode, Kind, Restart, Service, ServiceType, StartLimit, Unit};
 
 use super::{CommandRef, Event, Exit, Goal, Now, Outcome, Phase, Role, UnitState};
 
@@ -155,6 +155,12 @@ impl Step<'_> {
             (Active | StopHeld, MainExited(exit)) => {
                 self.main_is_gone(&exit);
                 self.stop_command(0);
+            }
+            (StopTerm, MainExited(exit))
+                if self.service.kill_mode == KillMode::Mixed && self.state.control.is_none() =>
+            {
+                self.main_is_gone(&exit);
+                self.kill(StopKill);
             }
             (StopTerm | StopKill | StopFinal, MainExited(exit)) => {
                 self.main_is_gone(&exit);
@@ -402,6 +408,10 @@ impl Step<'_> {
     }
 
     fn terminate(&mut self) {
+        // There is nobody left who would be told first.
+        if self.service.kill_mode == KillMode::Mixed && self.none_is_known() {
+            return self.kill(Phase::StopKill);
+        }
         self.state.phase = Phase::StopTerm;
         self.deadline(self.service.timeout_stop);
         self.actions.push(UnitAction::Signal(self.service.kill_signal));

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod directive;
+pub mod limit;
 mod nearest;
 pub mod parse;
 mod service;
@@ -16,8 +17,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 pub use command::Command;
+pub use limit::Limit;
 pub use nearest::nearest;
-pub use service::{Input, NotifyAccess, Output, Restart, Service, ServiceType, SuccessStatus};
+pub use service::{Input, KillMode, NotifyAccess, Output, Restart, Service, ServiceType, SuccessStatus};
 
 use time::Span;
 

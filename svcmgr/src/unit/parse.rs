@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::command::{Command, is_variable};
 use super::directive::{self, Key, Section, Support};
-use super::service::{Input, NotifyAccess, Output, Restart, Service, ServiceType};
+use super::limit::Limit;
+use super::service::{Input, KillMode, NotifyAccess, Output, Restart, Service, ServiceType};
 use super::specifier::{Machine, Specifiers};
 use super::syntax::{self, Entry};
 use super::time::Span;
@@ -95,6 +96,10 @@ impl Reader<'_> {
         };
         match row.support {
             Support::Yes(key) => self.obey(key, entry),
+            Support::Partly(key, why) => {
+                self.note(entry.line, format!("{}= is obeyed in part: {why}", entry.key));
+                self.obey(key, entry);
+            }
             Support::Implied(_) => {}
             Support::Ignored(why) => {
                 if !means_nothing(&entry.value) {
@@ -106,10 +111,6 @@ impl Reader<'_> {
                     self.refuse(entry.line, format!("{}= is not supported yet: {why}", entry.key));
                 }
             }
-        }
-        // BindsTo= is a stronger Requires=: the part of it that we have is obeyed.
-        if (section, entry.key.as_str()) == (Section::Unit, "BindsTo") {
-            self.obey(Key::Requires, entry);
         }
     }
 
@@ -163,7 +164,6 @@ impl Reader<'_> {
             Key::ExecStartPost => self.commands(entry, |service| &mut service.start_post),
             Key::ExecStop => self.commands(entry, |service| &mut service.stop),
             Key::ExecStopPost => self.commands(entry, |service| &mut service.stop_post),
-            Key::ExecReload => self.commands(entry, |service| &mut service.reload),
             Key::Restart => self.restart(entry),
             Key::RestartSec => {
                 if let Some(span) = self.span(entry) {
@@ -203,6 +203,41 @@ impl Reader<'_> {
                 Some(number) => self.unit.service.kill_signal = number,
                 None => self.note(entry.line, format!("KillSignal={value} is not a signal, SIGTERM is used")),
             },
+            Key::KillMode => self.kill_mode(entry),
+            Key::IgnoreSigpipe => {
+                if let Some(yes) = self.boolean(entry) {
+                    self.unit.service.ignore_sigpipe = yes;
+                }
+            }
+            Key::UMask => match u32::from_str_radix(value, 8).ok().filter(|mask| *mask <= 0o777) {
+                Some(mask) => self.unit.service.umask = mask,
+                // With a mask that is not what was meant, files would be open to others.
+                None => self.refuse(entry.line, format!("UMask={value} is not a mask, such as 0027")),
+            },
+            Key::SupplementaryGroups => {
+                let Some(value) = self.resolved(entry) else { return };
+                let groups = &mut self.unit.service.supplementary_groups;
+                if value.is_empty() {
+                    groups.clear();
+                }
+                groups.extend(value.split_whitespace().map(str::to_owned));
+            }
+            Key::Nice => {
+                self.unit.service.nice = self.number(entry, -20..=19).or(self.unit.service.nice);
+            }
+            Key::OomScoreAdjust => {
+                let known = self.unit.service.oom_score_adjust;
+                self.unit.service.oom_score_adjust = self.number(entry, -1000..=1000).or(known);
+            }
+            Key::Limit(resource) => {
+                self.unit.service.limits.retain(|limit| limit.resource != resource);
+                match Limit::parse(resource, value) {
+                    Ok(limit) => self.unit.service.limits.push(limit),
+                    // An empty one takes back what stood before.
+                    Err(_) if value.is_empty() => {}
+                    Err(error) => self.note(entry.line, format!("{}= is ignored: {error}", entry.key)),
+                }
+            }
             Key::Environment => self.environment(entry),
             Key::EnvironmentFile => self.environment_file(entry),
             Key::User => {
@@ -293,10 +328,14 @@ impl Reader<'_> {
     fn service_type(&mut self, entry: &Entry) {
         self.type_line = entry.line;
         self.unit.service.kind = match entry.value.as_str() {
-            // idle(5) is simple with a short delay for the console's sake.
-            "" | "simple" | "exec" | "idle" => ServiceType::Exec,
+            "" | "simple" | "exec" => ServiceType::Exec,
+            "idle" => {
+                let text = "Type=idle is taken as simple: it does not wait for the other units to be started";
+                self.note(entry.line, text.to_owned());
+                ServiceType::Exec
+            }
             "oneshot" => ServiceType::Oneshot,
-            // notify-reload differs in reloading alone.
+            // notify-reload differs in reloading alone, and nobody can ask for that.
             "notify" | "notify-reload" => ServiceType::Notify,
             known @ ("forking" | "dbus") => {
                 let text = format!("Type={known} is not supported yet; simple, exec, oneshot and notify are");
@@ -392,6 +431,29 @@ impl Reader<'_> {
             self.note(entry.line, format!("{}={} is ignored: yes or no is due", entry.key, entry.value));
         }
         value
+    }
+
+    fn number(&mut self, entry: &Entry, range: std::ops::RangeInclusive<i32>) -> Option<i32> {
+        let number = entry.value.parse().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = (range.start(), range.end());
+            let text = format!("{}={} is ignored: a number from {least} to {most} is due", entry.key, entry.value);
+            self.note(entry.line, text);
+        }
+        number
+    }
+
+    fn kill_mode(&mut self, entry: &Entry) {
+        self.unit.service.kill_mode = match entry.value.as_str() {
+            "" | "control-group" => KillMode::ControlGroup,
+            "mixed" => KillMode::Mixed,
+            "process" => KillMode::Process,
+            "none" => {
+                let text = "KillMode=none is not supported, control-group is used: a stop would stop nothing";
+                return self.note(entry.line, text.to_owned());
+            }
+            _ => return self.unknown_value(entry, &["control-group", "mixed", "process"]),
+        };
     }
 
     fn success(&mut self, entry: &Entry) {

@@ -85,6 +85,7 @@ fn a_unit_that_could_not_do_its_work_is_refused() {
         ("[Service]\nExecStart=/x\nExecStart=/y\n", "x.service:3: there is more than one ExecStart="),
         ("[Service]\nType=oneshot\nExecStart=/x\nRestart=always\n", "x.service:4: a Type=oneshot cannot"),
         ("[Service]\nRootDirectory=/x\nExecStart=/x\n", "x.service:2: RootDirectory= is not supported yet"),
+        ("[Service]\nUMask=rwx\nExecStart=/x\n", "x.service:2: UMask=rwx is not a mask"),
         ("[Service]\nDynamicUser=yes\nExecStart=/x\n", "x.service:2: DynamicUser= is not supported yet"),
         ("[Service]\nWorkingDirectory=x\nExecStart=/x\n", "x.service:2: WorkingDirectory=x is not an absolute path"),
         ("[Unit]\nDescription=x\n", "x.service: there is no ExecStart= in section [Service]"),
@@ -94,6 +95,39 @@ fn a_unit_that_could_not_do_its_work_is_refused() {
         assert!(refused.contains(reason), "{refused:?} does not say {reason:?}");
     }
     assert_eq!(unit("[Service]\nDynamicUser=no\nExecStart=/x\n").refused, None);
+}
+
+#[test]
+fn what_a_process_is_given_is_read() {
+    let service = unit(
+        "[Service]\nExecStart=/x\nUMask=0027\nSupplementaryGroups=audio 29\nSupplementaryGroups=video\nNice=-5\n\
+         OOMScoreAdjust=-900\nLimitNOFILE=10:20\nLimitNOFILE=30\nLimitCORE=infinity\nKillMode=mixed\nIgnoreSIGPIPE=no\n",
+    )
+    .service;
+    assert_eq!((service.umask, service.nice, service.oom_score_adjust), (0o27, Some(-5), Some(-900)));
+    assert_eq!(service.supplementary_groups, ["audio", "29", "video"]);
+    assert_eq!(service.limits.iter().map(|limit| limit.soft).collect::<Vec<_>>(), [30, u64::MAX]);
+    assert_eq!((service.kill_mode, service.ignore_sigpipe), (KillMode::Mixed, false));
+}
+
+#[test]
+fn what_is_obeyed_in_part_or_not_as_written_is_said() {
+    let unit = unit(
+        "[Unit]\nBindsTo=a.service\n[Service]\nType=idle\nExecStart=/x\nExecReload=/bin/kill -HUP $MAINPID\nNice=20\n\
+         LimitAS=much\nKillMode=none\nOOMScoreAdjust=x\n",
+    );
+    let all = notes(&unit).join("\n");
+    for part in [
+        "x.service:2: BindsTo= is obeyed in part: it is taken as Requires=",
+        "x.service:4: Type=idle is taken as simple",
+        "x.service:7: Nice=20 is ignored: a number from -20 to 19 is due",
+        "x.service:8: LimitAS= is ignored: \"much\" is not a limit",
+        "x.service:9: KillMode=none is not supported, control-group is used",
+        "x.service:10: OOMScoreAdjust=x is ignored",
+    ] {
+        assert!(all.contains(part), "{part} not in:\n{all}");
+    }
+    assert_eq!((unit.notes.len(), unit.requires.len(), unit.refused), (6, 1, None), "{all}");
 }
 
 #[test]

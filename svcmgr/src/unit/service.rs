@@ -1,6 +1,9 @@
 //! The `[Service]` section as data, with systemd's defaults.
 
+use std::time::Duration;
+
 use super::command::Command;
+use super::limit::Limit;
 use super::time::Span;
 
 /// When a service counts as started.
@@ -40,6 +43,17 @@ pub enum NotifyAccess {
     Exec,
     /// All of its processes.
     All,
+}
+
+/// Whom a stop hits; systemd.kill(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillMode {
+    /// All processes of the service.
+    ControlGroup,
+    /// Its main process; once that is gone, or late, SIGKILL hits all.
+    Mixed,
+    /// Its main process alone; others stay.
+    Process,
 }
 
 /// What a service reads.
@@ -85,7 +99,6 @@ pub struct Service {
     pub start_post: Vec<Command>,
     pub stop: Vec<Command>,
     pub stop_post: Vec<Command>,
-    pub reload: Vec<Command>,
     pub restart: Restart,
     pub restart_sec: Span,
     pub restart_steps: u32,
@@ -96,12 +109,20 @@ pub struct Service {
     pub success: SuccessStatus,
     pub notify_access: NotifyAccess,
     pub kill_signal: i32,
+    pub kill_mode: KillMode,
+    pub ignore_sigpipe: bool,
+    pub umask: u32,
+    pub nice: Option<i32>,
+    pub oom_score_adjust: Option<i32>,
+    /// `LimitNOFILE=` and its like.
+    pub limits: Vec<Limit>,
     /// `Environment=`, in order.
     pub environment: Vec<(String, String)>,
     /// `EnvironmentFile=`, and whether it may be missing.
     pub environment_files: Vec<(String, bool)>,
     pub user: Option<String>,
     pub group: Option<String>,
+    pub supplementary_groups: Vec<String>,
     /// `WorkingDirectory=`, and whether it may be missing. `~` is the user's home.
     pub working_directory: Option<(String, bool)>,
     pub input: Input,
@@ -119,7 +140,6 @@ impl Default for Service {
             start_post: Vec::new(),
             stop: Vec::new(),
             stop_post: Vec::new(),
-            reload: Vec::new(),
             restart: Restart::No,
             restart_sec: Span::millis(100),
             restart_steps: 0,
@@ -130,10 +150,17 @@ impl Default for Service {
             success: SuccessStatus::default(),
             notify_access: NotifyAccess::None,
             kill_signal: 15,
+            kill_mode: KillMode::ControlGroup,
+            ignore_sigpipe: true,
+            umask: 0o022,
+            nice: None,
+            oom_score_adjust: None,
+            limits: Vec::new(),
             environment: Vec::new(),
             environment_files: Vec::new(),
             user: None,
             group: None,
+            supplementary_groups: Vec::new(),
             working_directory: None,
             input: Input::Null,
             output: Output::Log,
@@ -145,18 +172,20 @@ impl Default for Service {
 
 impl Service {
     /// How long to wait before the `n`-th restart in a row (from 0): grows from `RestartSec=` to
-    /// `RestartMaxDelaySec=` in `RestartSteps=` equal steps (systemd: in equal ratios), then stays.
+    /// `RestartMaxDelaySec=` in `RestartSteps=` steps, each longer than the one before by the same ratio, then stays.
     pub fn restart_delay(&self, n: u32) -> Span {
-        if self.restart_steps == 0 || self.restart_max_delay <= self.restart_sec {
-            return self.restart_sec;
+        let (least, most) = (self.restart_sec, self.restart_max_delay);
+        if n == 0 || self.restart_steps == 0 || least == Span::ZERO || most == Span::INFINITY || least >= most {
+            return least;
         }
-        if self.restart_max_delay == Span::INFINITY {
-            return self.restart_sec;
+        if n >= self.restart_steps {
+            return most;
         }
-        let step = u64::from(n.min(self.restart_steps));
-        let width = self.restart_max_delay.0.saturating_sub(self.restart_sec.0);
-        let part = width.saturating_mul(step).checked_div(u64::from(self.restart_steps)).unwrap_or(0);
-        Span(self.restart_sec.0.saturating_add(part))
+        let seconds = |span: Span| Duration::from_micros(span.0).as_secs_f64();
+        let ratio = seconds(most) / seconds(least);
+        let delay = seconds(least) * ratio.powf(f64::from(n) / f64::from(self.restart_steps));
+        let micros = Duration::try_from_secs_f64(delay).ok().and_then(|delay| u64::try_from(delay.as_micros()).ok());
+        micros.map_or(most, |micros| Span(micros).clamp(least, most))
     }
 }
 
@@ -169,8 +198,13 @@ mod tests {
         let mut service = Service { restart_sec: Span::seconds(1), ..Service::default() };
         assert_eq!(service.restart_delay(9), Span::seconds(1));
         service.restart_steps = 4;
-        service.restart_max_delay = Span::seconds(9);
-        let delays: Vec<u64> = (0..6).map(|n| service.restart_delay(n).0 / 1_000_000).collect();
-        assert_eq!(delays, [1, 3, 5, 7, 9, 9]);
+        service.restart_max_delay = Span::seconds(16);
+        let delays: Vec<u64> = (0..6).map(|n| service.restart_delay(n).0 / 1000).collect();
+        assert_eq!(delays, [1000, 2000, 4000, 8000, 16000, 16000]);
+        service.restart_max_delay = Span::INFINITY;
+        assert_eq!(service.restart_delay(9), Span::seconds(1));
+        // Less than what it begins with: that holds.
+        service.restart_max_delay = Span::millis(10);
+        assert_eq!(service.restart_delay(9), Span::seconds(1));
     }
 }
