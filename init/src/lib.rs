@@ -18,11 +18,12 @@
 pub mod config;
 pub mod console;
 pub mod early;
+pub mod flush;
 pub mod inside;
 pub mod memory;
 pub mod modules;
-pub mod nearest;
 pub mod params;
+pub mod power;
 pub mod recovery;
 pub mod settings;
 pub mod source;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::nearest::nearest;
 
 /// What to do when no root can be booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
@@ -156,7 +155,7 @@ pub fn parse(cmdline: &str) -> (Requests, Vec<String>) {
             continue;
         }
         let Some(parameter) = TABLE.iter().find(|p| p.name == name) else {
-            let hint = nearest(&name, TABLE.iter().map(|p| p.name))
+            let hint = link::nearest::nearest(&name, TABLE.iter().map(|p| p.name))
                 .map(|near| format!(" (did you mean {near}?)"))
                 .unwrap_or_default();
             warnings.push(format!("kernel parameter {name} is not known{hint}, and does nothing"));

@@ -13,7 +13,7 @@ use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
 
 use crate::params::OnFail;
-use crate::{console, sys};
+use crate::{console, flush, power, sys};
 
 /// How long the line can be read before the device starts again.
 const READABLE: Duration = Duration::from_secs(10);
@@ -69,26 +69,11 @@ pub fn recover(failure: &Failure, onfail: OnFail) -> ! {
     }
 }
 
-/// Ends the machine: flushes what storage was written by others, then asks the kernel. Should that fail, waits for
-/// ever, since PID 1 must not end.
-pub fn end(command: RebootCommand) -> ! {
-    only_pid_1();
-    rustix::fs::sync();
-    if let Err(errno) = rustix::system::reboot(command) {
-        log::error!("the kernel refuses to end the machine ({command:?}): {errno}");
-        console::say("mmos: the kernel refuses to end the machine. Switch the power off by hand.");
-    }
-    loop {
-        std::thread::sleep(Duration::from_secs(3600));
-    }
-}
-
-/// What ends a machine must never end a developer's: anywhere but in PID 1 the process ends here.
-pub fn only_pid_1() {
-    if std::process::id() != 1 {
-        log::error!("this is not PID 1, and shall not end the machine");
-        std::process::exit(2);
-    }
+/// What a shell mounted and wrote is kept; then the kernel is asked.
+fn end(command: RebootCommand) -> ! {
+    power::only_pid_1();
+    flush::all();
+    power::end(command)
 }
 
 /// Runs a shell on the console until it ends.

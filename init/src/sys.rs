@@ -1,4 +1,4 @@
-//! What needs `unsafe`: code that runs between `fork` and `exec` of a child, and requests to a block device.
+//! What needs `unsafe`: code that runs between `fork` and `exec` of a child or its end, and requests to a block device.
 
 use std::ffi::c_int;
 use std::io;
@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use rustix::io::{Errno, FdFlags};
+use rustix::process::Pid;
+use rustix::system::RebootCommand;
 
 /// Starts `command` with `fd` as its descriptor `number`, with no signal blocked, in a session of its own.
 ///
@@ -38,6 +40,25 @@ pub fn spawn_on_terminal(command: &mut Command) -> io::Result<Child> {
     // SAFETY: as above: three system calls, nothing allocated; standard input was set up by `Command` before.
     unsafe { command.pre_exec(prepare) };
     command.spawn()
+}
+
+/// Calls `reboot(2)` in a child, which ends with the kernel's error number, or with 0 if nothing happened.
+pub fn reboot_in_child(command: RebootCommand) -> io::Result<Pid> {
+    in_child(move || rustix::system::reboot(command).err().map_or(0, Errno::raw_os_error))
+}
+
+/// Runs `work` in a child, which ends with what it returns. Not for others: `work` may only make system calls.
+pub(crate) fn in_child(work: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: other threads may hold locks that nobody in the child will ever release. The child takes none: `work`
+    // makes system calls only, as each of its callers sees to, and `_exit` runs no handlers.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Pid::from_raw(child.as_raw()).ok_or(io::ErrorKind::Other.into()),
+        nix::unistd::ForkResult::Child => {
+            let code = work();
+            // SAFETY: ends this process, and returns to nobody.
+            unsafe { nix::libc::_exit(code) }
+        }
+    }
 }
 
 mod request {
