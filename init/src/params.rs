@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-
 /// What to do when no root can be booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

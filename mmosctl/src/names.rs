@@ -36,48 +36,18 @@ pub fn explain(error: Error, client: &mut Client) -> Failure {
     Failure::Control(error)
 }
 
-/// The name most like `wanted`, if one is like it at all: a third of it may differ, or one contains the other.
+/// The name most like `wanted`, whatever the types of both: by a slip of the keys, or one containing the other.
 fn nearest<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let stem = |name: &str| name.rsplit_once('.').map_or(name.to_owned(), |(stem, _)| stem.to_lowercase());
     let wanted = stem(wanted);
-    let most = wanted.chars().count().div_ceil(3).min(4);
-    names
-        .filter_map(|name| {
-            let candidate = stem(name);
-            let edits = distance(&wanted, &candidate);
-            let contains = wanted.len() >= 3 && (candidate.contains(&wanted) || wanted.contains(&candidate));
-            (edits <= most || contains).then_some((edits, name))
-        })
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// Edits that make `a` of `b`: insertions, deletions, substitutions, and swaps of neighbours (optimal string
-/// alignment), in characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut before_last: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    let mut previous = None;
-    for (row, x) in a.chars().enumerate() {
-        let mut line = vec![row.saturating_add(1)];
-        for (column, &y) in b.iter().enumerate() {
-            let at = |line: &[usize], index: usize| line.get(index).copied().unwrap_or(usize::MAX);
-            let next = column.saturating_add(1);
-            let mut best = at(&last, column).saturating_add(usize::from(x != y));
-            best = best.min(at(&last, next).saturating_add(1)).min(at(&line, column).saturating_add(1));
-            if let Some(left) = column.checked_sub(1)
-                && previous == Some(y)
-                && b.get(left) == Some(&x)
-            {
-                best = best.min(at(&before_last, left).saturating_add(1));
-            }
-            line.push(best);
-        }
-        previous = Some(x);
-        before_last = std::mem::replace(&mut last, line);
-    }
-    last.last().copied().unwrap_or(0)
+    let known: Vec<(String, &str)> = names.map(|name| (stem(name), name)).collect();
+    let meant = link::nearest::nearest(&wanted, known.iter().map(|(stem, _)| stem.as_str()));
+    let contains = |stem: &str| wanted.len() >= 3 && (stem.contains(&wanted) || wanted.contains(stem));
+    known
+        .iter()
+        .filter(|(stem, _)| meant.map_or_else(|| contains(stem), |meant| stem == meant))
+        .min_by_key(|(stem, name)| (link::nearest::edits(&wanted, stem), *name))
+        .map(|(_, name)| *name)
 }
 
 #[cfg(test)]
@@ -90,20 +60,6 @@ mod tests {
         assert_eq!(full("hello.service"), "hello.service");
         assert_eq!(full("boot.target"), "boot.target");
         assert_eq!(full("v1.2"), "v1.2.service");
-    }
-
-    #[test]
-    fn distance_counts_edits() {
-        for (a, b, edits) in [
-            ("", "", 0),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("kitten", "sitting", 3),
-            ("hlelo", "hello", 1),
-            ("äö", "äx", 1),
-        ] {
-            assert_eq!(distance(a, b), edits, "{a} {b}");
-        }
     }
 
     #[test]

@@ -4,7 +4,6 @@
 pub mod command;
 pub mod directive;
 pub mod limit;
-mod nearest;
 pub mod parse;
 mod service;
 pub mod signal;
@@ -18,7 +17,6 @@ use std::path::PathBuf;
 
 pub use command::Command;
 pub use limit::Limit;
-pub use nearest::nearest;
 pub use service::{Input, KillMode, NotifyAccess, Output, Restart, Service, ServiceType, SuccessStatus};
 
 use time::Span;

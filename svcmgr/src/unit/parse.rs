@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use link::nearest::nearest;
+
 use super::command::{Command, is_variable};
 use super::directive::{self, Key, Section, Support};
 use super::limit::Limit;
@@ -10,7 +12,7 @@ use super::service::{Input, KillMode, NotifyAccess, Output, Restart, Service, Se
 use super::specifier::{Machine, Specifiers};
 use super::syntax::{self, Entry};
 use super::time::Span;
-use super::{Kind, Note, Reference, StartLimit, StartType, Unit, is_valid_name, nearest, signal, split_type, words};
+use super::{Kind, Note, Reference, StartLimit, StartType, Unit, is_valid_name, signal, split_type, words};
 
 /// Reads the unit `name` from `text`, the contents of the file at `path`.
 pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
