@@ -6,6 +6,28 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// The folder at `path`, in a tree whose `root` is taken for `/`; where the last part is missing, it is made.
+///
+/// # Errors
+/// When it is anything but a folder, or a link on the way leads to nothing.
+pub fn folder(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let open = OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY;
+    let root = rustix::fs::open(root, open, Mode::empty())?;
+    let find = |path: &Path| rustix::fs::openat2(&root, path, open, Mode::empty(), ResolveFlags::IN_ROOT);
+    match (find(path), path.parent(), path.file_name()) {
+        (Err(Errno::NOENT), Some(parent), Some(name)) => {
+            // A link that leads to nothing is there, and is not replaced: that is for the tree's maker to decide.
+            match rustix::fs::mkdirat(find(parent)?, name, Mode::from_raw_mode(0o755)) {
+                Err(Errno::EXIST) => Err(io::Error::other("it is a link that leads to nothing in the root")),
+                Err(errno) => Err(errno.into()),
+                Ok(()) => Ok(find(path)?),
+            }
+        }
+        (found, _, _) => Ok(found?),
+    }
+}
 
 /// A file in a tree, held without being opened for reading.
 #[derive(Debug)]

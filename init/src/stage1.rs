@@ -121,11 +121,13 @@ fn boot(settings: &mut Settings) -> Result<Never, Error> {
     }
     timeline.record.root = Some(root);
     switch::check_init(Path::new(switch::NEW_ROOT), paths::ROOT_INIT)?;
+    let targets = switch::check_targets(Path::new(switch::NEW_ROOT))?;
 
     timeline.begin(step::SWITCH_ROOT);
     // Written while it can still be; stage 2 fills in when this step was over.
     timeline.write(Path::new(paths::BOOT_RECORD));
-    let initramfs = switch::switch()?;
+    let initramfs = switch::switch(&targets)?;
+    drop(targets);
     switch::free_initramfs(&initramfs);
     drop(initramfs);
     Err(switch::execute(paths::ROOT_INIT).into())

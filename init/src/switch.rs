@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use crate::early;
-use crate::inside::FileIn;
+use crate::inside::{self, FileIn};
 use crate::memory::Limits;
 
 /// Where the root is unpacked, before it is the root.
@@ -40,6 +40,14 @@ pub enum Error {
     NoInit {
         /// What was looked for.
         init: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The tree has no place for a file system that every root needs.
+    #[error("{path} of the root is no folder to mount on: {source}")]
+    MountPoint {
+        /// The folder.
+        path: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -70,6 +78,10 @@ impl Error {
                 "Put an init there: mmos-image adds ours; a tree captured by hand needs its own, executable, and its \
                  links within the tree"
             }
+            Error::MountPoint { .. } => {
+                "Make /proc, /sys, /dev, /run and /tmp of the image folders of their own (or leave them out), or links \
+                 to folders that are there and differ"
+            }
             Error::Switch { .. } => "This is not the image's fault; keep the kernel's log and report it",
             Error::Exec { .. } => "Use a static program, or put its interpreter into the root, for this processor",
         }
@@ -98,24 +110,54 @@ pub fn check_init(root: &Path, init: &'static str) -> Result<(), Error> {
     }
 }
 
-/// Makes the tree at [`NEW_ROOT`] the root. Up to the move, a failure leaves the initramfs as it was.
-pub fn switch() -> Result<OwnedFd, Error> {
+/// The folders of the new root that something is mounted on, found before anything is moved: afterwards a link among
+/// them would be followed in what is left of the initramfs.
+#[derive(Debug)]
+pub struct Targets {
+    moved: Vec<(&'static str, OwnedFd)>,
+    tmp: OwnedFd,
+}
+
+/// Finds, or makes, those folders in the tree at `root`. Links are followed as if that were `/`.
+pub fn check_targets(root: &Path) -> Result<Targets, Error> {
+    let mut taken: Vec<(u64, u64)> = Vec::new();
+    let mut folder = |path: &'static str| {
+        let unusable = |source| Error::MountPoint { path, source };
+        let folder = inside::folder(root, Path::new(path)).map_err(unusable)?;
+        let found = rustix::fs::fstat(&folder).map_err(|errno| unusable(errno.into()))?;
+        let top = rustix::fs::stat(root).map_err(|errno| unusable(errno.into()))?;
+        if (top.st_dev, top.st_ino) == (found.st_dev, found.st_ino) {
+            return Err(unusable(io::Error::other("it is a link to the root itself")));
+        }
+        if taken.contains(&(found.st_dev, found.st_ino)) {
+            return Err(unusable(io::Error::other("it is a link to another one of them")));
+        }
+        taken.push((found.st_dev, found.st_ino));
+        Ok(folder)
+    };
+    let moved = early::MOVED.iter().map(|path| Ok((*path, folder(path)?))).collect::<Result<_, Error>>()?;
+    Ok(Targets { moved, tmp: folder("/tmp")? })
+}
+
+/// Makes the tree at [`NEW_ROOT`] the root. `targets` are of that tree.
+pub fn switch(targets: &Targets) -> Result<OwnedFd, Error> {
     let failed = |action: &str| {
         let action = action.to_owned();
         move |errno: Errno| Error::Switch { action, source: errno.into() }
     };
     let old = rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed("opening the initramfs"))?;
-    for target in early::MOVED {
-        if early::is_mount_point(target) {
-            move_into(target).map_err(failed(&format!("moving {target}")))?;
+    for (path, target) in &targets.moved {
+        if early::is_mount_point(path) {
+            move_onto(path, target).map_err(failed(&format!("moving {path}")))?;
         }
     }
     // The new root gets a /tmp of its own; what lies in the initramfs's is of no use to anyone.
     let _ = rustix::mount::unmount("/tmp", UnmountFlags::DETACH);
-    let tmp = format!("{NEW_ROOT}/tmp");
     let safe = MountFlags::NOSUID | MountFlags::NODEV;
-    if let Err(errno) = early::mount("tmpfs", &tmp, safe, c"mode=1777") {
+    let mounted = rustix::process::fchdir(&targets.tmp)
+        .and_then(|()| rustix::mount::mount("tmpfs", ".", "tmpfs", safe, c"mode=1777"));
+    if let Err(errno) = mounted {
         log::warn!("/tmp of the root is no tmpfs: {errno}");
     }
     rustix::process::chdir(NEW_ROOT).map_err(failed("entering it"))?;
@@ -125,10 +167,11 @@ pub fn switch() -> Result<OwnedFd, Error> {
     Ok(old)
 }
 
-fn move_into(target: &str) -> Result<(), Errno> {
-    let into = format!("{NEW_ROOT}{target}");
-    let _ = std::fs::create_dir(&into);
-    rustix::mount::mount_move(target, into.as_str())
+/// Moves what is mounted on `path` onto the folder `target`: by way of the working directory, since a path through
+/// `/proc/self/fd` ends when `/proc` itself has moved.
+fn move_onto(path: &str, target: &OwnedFd) -> Result<(), Errno> {
+    rustix::process::fchdir(target)?;
+    rustix::mount::mount_move(path, ".")
 }
 
 /// Frees the initramfs, of which `old` is the root: removes all of it, if it is in memory, and nothing that is mounted
@@ -223,6 +266,41 @@ mod tests {
         fs::remove_file(root.path().join("usr/sbin/init")).unwrap();
         fs::create_dir(root.path().join("usr/sbin/init")).unwrap();
         assert!(reason(root.path()).contains("not a file"));
+    }
+
+    #[test]
+    fn mount_points_are_found_by_links_inside_the_root_and_made_where_they_are_missing() {
+        let root = tree();
+        fs::create_dir_all(root.path().join("var/run")).unwrap();
+        symlink("/var/run", root.path().join("run")).unwrap();
+        let targets = check_targets(root.path()).unwrap();
+        let (_, run) = targets.moved.iter().find(|(path, _)| *path == "/run").unwrap();
+        let expect = fs::metadata(root.path().join("var/run")).unwrap();
+        assert_eq!(rustix::fs::fstat(run).unwrap().st_ino, std::os::unix::fs::MetadataExt::ino(&expect));
+        for made in ["proc", "sys", "dev", "tmp"] {
+            assert!(root.path().join(made).is_dir(), "{made}");
+        }
+    }
+
+    #[test]
+    fn a_root_without_a_place_for_a_mount_is_blamed_with_the_folder_and_the_reason() {
+        for (path, link, expect) in [
+            ("run", "/var/run", "leads to nothing"),
+            ("run", "/sbin/../../dev", "another one of them"),
+            ("dev", ".", "the root itself"),
+            ("sys", "sys", "symbolic links"),
+            ("proc", "/usr/lib/mmos/init", "Not a directory"),
+        ] {
+            let root = tree();
+            symlink(link, root.path().join(path)).unwrap();
+            let error = check_targets(root.path()).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(expect) && text.contains("of the root is no folder"), "{path} -> {link}: {text}");
+            assert!(error.remedy().contains("/run"), "{}", error.remedy());
+        }
+        let root = tree();
+        fs::write(root.path().join("tmp"), "a file").unwrap();
+        assert!(check_targets(root.path()).unwrap_err().to_string().starts_with("/tmp of the root"));
     }
 
     #[test]
