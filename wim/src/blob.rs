@@ -15,6 +15,9 @@ pub(crate) type Hash = [u8; 20];
 /// A blob table of two million entries; Windows images have some hundred thousand. It is read into memory whole.
 const MAX_TABLE: u64 = 100 << 20;
 const ENTRY_LEN: usize = 50;
+/// Chunks of all solid resources together, whose places are kept in 32 MiB: 128 GiB at 32 KiB a chunk, the smallest
+/// usual one.
+const MAX_SOLID_CHUNKS: u64 = 4 << 20;
 /// In the size field of a solid run's entry: this entry is a resource, not a blob.
 const SOLID_MARK: u64 = 0x1_0000_0000;
 
@@ -44,6 +47,8 @@ pub(crate) struct Blobs {
     pub(crate) metadata: Vec<(ResourceHeader, Hash)>,
     /// Where the last resource ends.
     pub(crate) end: u64,
+    /// Chunks of all of `solids`, about.
+    solid_chunks: u64,
 }
 
 struct Entry {
@@ -84,6 +89,7 @@ impl Blobs {
         // A blob in a solid resource gives a place in that, not in the WIM; the resource's own entry gives its end.
         let own = |e: &&Entry| !e.at.has(ResourceHeader::SOLID) || e.at.size == SOLID_MARK;
         let end = entries.iter().filter(own).map(|e| e.at.end()).max().unwrap_or(0);
+        check_extents(source, &entries)?;
         let mut blobs = Blobs { end, ..Blobs::default() };
         let mut number = 0_u64;
         for run in entries.chunk_by(|a, b| a.at.has(ResourceHeader::SOLID) == b.at.has(ResourceHeader::SOLID)) {
@@ -91,7 +97,7 @@ impl Blobs {
                 blobs.add_solid_run(source, run, number)?;
             } else {
                 for (entry, n) in run.iter().zip(number..) {
-                    blobs.add_plain(source, header, entry, n)?;
+                    blobs.add_plain(header, entry, n)?;
                 }
             }
             number = number.saturating_add(run.len() as u64);
@@ -103,7 +109,7 @@ impl Blobs {
         Ok(blobs)
     }
 
-    fn add_plain(&mut self, source: &dyn ReadAt, header: &Header, e: &Entry, number: u64) -> Result<(), WimError> {
+    fn add_plain(&mut self, header: &Header, e: &Entry, number: u64) -> Result<(), WimError> {
         if e.at.has(ResourceHeader::METADATA) {
             // Count 0: an image that was deleted.
             if e.references > 0 {
@@ -117,7 +123,6 @@ impl Blobs {
         if e.part != 1 {
             return Err(damaged(number, &format!("contents are in part {} of a split WIM", e.part)));
         }
-        e.at.check_inside("the contents of a file", source.size())?;
         let location = if !e.at.has(ResourceHeader::COMPRESSED) {
             if e.at.stored != e.at.size {
                 return Err(damaged(number, "contents are not compressed, and their two sizes differ"));
@@ -140,7 +145,8 @@ impl Blobs {
         let mut begins = Vec::new();
         let mut total = 0_u64;
         for entry in run.iter().filter(|e| e.at.size == SOLID_MARK) {
-            let solid = Solid::read(source, &entry.at)?;
+            let solid = Solid::read(source, &entry.at, MAX_SOLID_CHUNKS.saturating_sub(self.solid_chunks))?;
+            self.solid_chunks = self.solid_chunks.saturating_add(solid.starts.len() as u64);
             begins.push(total);
             total = total.checked_add(solid.size).ok_or_else(|| damaged(number, "a solid run is too large"))?;
             self.solids.push(solid);
@@ -165,6 +171,31 @@ impl Blobs {
         }
         Ok(())
     }
+}
+
+/// That all resources lie inside the source, and no two share bytes: a few bytes could otherwise be made to unpack again and again, or to keep a chunk
+/// table in memory for every time that they are listed. The same contents listed twice are the same resource.
+fn check_extents(source: &dyn ReadAt, entries: &[Entry]) -> Result<(), WimError> {
+    let is_solid = |e: &Entry| e.at.has(ResourceHeader::SOLID);
+    // What lies in another part of a split WIM is refused by its number.
+    let is_plain = |e: &Entry| e.hash != [0; 20] && e.at.size > 0 && e.part == 1;
+    let is_resource = |e: &Entry| if is_solid(e) { e.at.size == SOLID_MARK } else { is_plain(e) };
+    let mut resources: Vec<(&Entry, u64)> = entries
+        .iter()
+        .zip(0_u64..)
+        .filter(|(e, _)| is_resource(e) && !e.at.has(ResourceHeader::METADATA) && e.at.stored > 0)
+        .collect();
+    resources.sort_unstable_by_key(|(e, _)| (e.at.offset, e.at.stored));
+    for (e, _) in &resources {
+        e.at.check_inside(if is_solid(e) { "a solid resource" } else { "the contents of a file" }, source.size())?;
+    }
+    for ((a, _), (b, number)) in resources.iter().zip(resources.iter().skip(1)) {
+        let same = (a.at.offset, a.at.stored, a.hash) == (b.at.offset, b.at.stored, b.hash) && !is_solid(a);
+        if a.at.end() > b.at.offset && (!same || is_solid(b)) {
+            return Err(damaged(*number, "two resources share bytes"));
+        }
+    }
+    Ok(())
 }
 
 fn damaged(entry: u64, why: &str) -> WimError {

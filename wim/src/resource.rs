@@ -82,8 +82,8 @@ pub(crate) struct Solid {
 impl Solid {
     const HEADER_LEN: u64 = 16;
 
-    /// Reads header and chunk table of the solid resource at `at`.
-    pub(crate) fn read(source: &dyn ReadAt, at: &ResourceHeader) -> Result<Solid, WimError> {
+    /// Reads header and chunk table of the solid resource at `at`, which may have `most` chunks.
+    pub(crate) fn read(source: &dyn ReadAt, at: &ResourceHeader, most: u64) -> Result<Solid, WimError> {
         let damaged = |why: String| WimError::Damaged { what: "a solid resource", offset: at.offset, why };
         at.check_inside("a solid resource", source.size())?;
         if at.stored < Self::HEADER_LEN {
@@ -111,6 +111,10 @@ impl Solid {
             len.checked_add(chunks).and_then(|l| l.checked_add(Self::HEADER_LEN)).is_some_and(|l| l <= at.stored)
         });
         let table_len = table_len.ok_or_else(|| damaged(format!("{size} bytes do not fit in {}", at.stored)))?;
+        if chunks > most {
+            let what = "the chunk table of a solid resource";
+            return Err(WimError::TooLarge { what, size: chunks, limit: most });
+        }
         let table = read(source, at.offset.saturating_add(Self::HEADER_LEN), table_len)?;
         let mut next = at.offset.saturating_add(Self::HEADER_LEN).saturating_add(table_len);
         let mut starts = Vec::with_capacity((table.len() / 4).saturating_add(1));

@@ -158,6 +158,39 @@ fn contents_that_share_bytes_are_refused() {
     assert!(error.source().unwrap().to_string().contains("share bytes"), "{error:?}");
 }
 
+/// The same solid resource again and again in one run: each would have a chunk table of its own in memory.
+#[test]
+fn a_solid_resource_that_is_listed_twice_is_refused() {
+    let work = common::fast_dir();
+    let (tree, bytes) = small_image(work.path(), Compression::Lzx, true);
+    let solid = (first_entry(&bytes)..bytes.len() - 50)
+        .step_by(50)
+        .find(|at| bytes[at + 16..at + 24] == 0x1_0000_0000_u64.to_le_bytes())
+        .expect("the image has a solid resource");
+    let entry = bytes[solid..solid + 50].to_vec();
+    let field = |at: usize| usize::try_from(u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())).unwrap();
+    let table = bytes[field(0x38)..field(0x38) + field(0x40)].to_vec();
+    for (shift, times) in [(0, 1), (0, 3000), (1, 1)] {
+        // A table of its own at the end, for the larger one.
+        let mut bomb = bytes.clone();
+        let begin = bomb.len() as u64;
+        let mut again = entry.clone();
+        let offset = u64::from_le_bytes(again[8..16].try_into().unwrap()) + shift;
+        set(&mut again, 8, offset);
+        let at = solid - first_entry(&bytes);
+        bomb.extend(&table[..at]);
+        bomb.extend(again.repeat(times));
+        bomb.extend(&table[at..]);
+        let len = bomb.len() as u64 - begin;
+        // Not compressed, as the header's size field has its flags in the highest byte.
+        set(&mut bomb, 0x30, len);
+        set(&mut bomb, 0x38, begin);
+        set(&mut bomb, 0x40, len);
+        let error = judge(work.path(), &tree, &bomb, "listed again").unwrap_err();
+        assert!(error.source().unwrap().to_string().contains("share bytes"), "{error:?}");
+    }
+}
+
 #[test]
 fn a_wrong_hash_names_the_file() {
     let work = common::fast_dir();
