@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::name::from_utf16le;
 
-/// The XML data is read into memory whole. A Windows image has some ten KiB of it.
-pub(crate) const MAX_XML: u64 = 16 << 20;
+/// The XML data is read into memory whole; what is larger is left out. A Windows image has some ten KiB of it.
+pub(crate) const MAX_XML: u64 = 1 << 20;
+/// Bytes of the longest entity with its semicolon, `#x10FFFF;`, and some leading zeros.
+const MAX_ENTITY: usize = 12;
 /// Elements inside elements; a WIM has four levels.
 const MAX_DEPTH: usize = 64;
 
@@ -73,7 +75,10 @@ fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some((before, entity)) = rest.split_once('&') {
         out.push_str(before);
-        let Some((name, after)) = entity.split_once(';') else {
+        // No further: a text of nothing but ampersands would be looked through once for each.
+        let semicolon = entity.bytes().take(MAX_ENTITY).position(|b| b == b';');
+        let parts = semicolon.and_then(|at| Some((entity.get(..at)?, entity.get(at..)?.strip_prefix(';')?)));
+        let Some((name, after)) = parts else {
             out.push('&');
             rest = entity;
             continue;
@@ -125,6 +130,22 @@ mod tests {
     #[test]
     fn an_unknown_entity_stays_as_it_is() {
         assert_eq!(unescape("a&nbsp;b & c&lt;&#xffffffff;"), "a&nbsp;b & c<&#xffffffff;");
+    }
+
+    #[test]
+    fn an_entity_ends_within_its_length() {
+        assert_eq!(unescape("&#x0010ffff;&lt"), "\u{10ffff}&lt");
+        assert_eq!(unescape("&\u{1f600}\u{1f600}\u{1f600};"), "&\u{1f600}\u{1f600}\u{1f600};");
+        assert_eq!(unescape("&#x00000000061;"), "&#x00000000061;");
+    }
+
+    /// With a search to the end for each ampersand this takes minutes.
+    #[test]
+    fn a_text_of_ampersands_is_read_in_one_pass() {
+        let text = "&".repeat(usize::try_from(MAX_XML).unwrap());
+        let begun = std::time::Instant::now();
+        assert_eq!(unescape(&text), text);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10));
     }
 
     proptest! {
