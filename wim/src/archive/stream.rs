@@ -95,20 +95,36 @@ impl Read for Frames<'_> {
 /// Memory that unpacking takes for the first frame's window, by its header (RFC 8878, 3.1.1.1); zstd's limit where
 /// that cannot be told.
 pub(crate) fn window(source: &dyn ReadAt) -> u64 {
-    let limit = 1_u64 << WINDOW_LOG;
-    let mut head = [0; 14];
-    let len = usize::try_from(source.size()).unwrap_or(14).min(14);
-    let read = head.get_mut(..len).is_some_and(|head| source.read_exact_at(head, 0).is_ok());
-    let [descriptor, window] = match array::<2>(&head, 4) {
-        Some(bytes) if read => bytes,
-        _ => return limit,
-    };
-    if descriptor & 0x20 != 0 {
-        // One segment: the window is as large as the contents, which follow after an optional dictionary id.
-        return limit;
+    // Magic number, descriptor, and of window descriptor, dictionary id and content size the longest that go together.
+    let mut head = [0; 18];
+    let len = source.size().min(head.len() as u64);
+    let begin = usize::try_from(len).ok().and_then(|len| head.get_mut(..len));
+    let read = begin.and_then(|head| source.read_exact_at(head, 0).ok());
+    let limit = 1 << WINDOW_LOG;
+    read.and_then(|()| window_of(&head)).map_or(limit, |window| window.min(limit))
+}
+
+/// The window size that a frame header gives; what it lacks is zeros.
+fn window_of(head: &[u8]) -> Option<u64> {
+    let [descriptor, window] = array::<2>(head, 4)?;
+    if descriptor & 0x20 == 0 {
+        // RFC 8878, 3.1.1.1.2: exponent and mantissa.
+        let base = 1_u64.checked_shl(10_u32.saturating_add(u32::from(window >> 3)))?;
+        return Some(base.saturating_add((base >> 3).saturating_mul(u64::from(window & 7))));
     }
-    let base = 1_u64.checked_shl(10_u32.saturating_add(u32::from(window >> 3))).unwrap_or(limit);
-    base.saturating_add((base >> 3).saturating_mul(u64::from(window & 7))).min(limit)
+    // One segment: the window is as large as the contents, whose size stands behind the dictionary id (3.1.1.1.4).
+    let at = 5_usize.saturating_add(match descriptor & 3 {
+        0 => 0,
+        1 => 1,
+        2 => 2,
+        _ => 4,
+    });
+    match descriptor >> 6 {
+        0 => array::<1>(head, at).map(|[size]| size.into()),
+        1 => array(head, at).map(|size| u64::from(u16::from_le_bytes(size)).saturating_add(256)),
+        2 => array(head, at).map(|size| u32::from_le_bytes(size).into()),
+        _ => array(head, at).map(u64::from_le_bytes),
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +152,24 @@ mod tests {
         let got = unpacked(source).unwrap();
         assert_eq!(got.len(), 1_000_003);
         assert!(got.ends_with(b"\x07two"));
+    }
+
+    /// zstd makes one segment of contents whose size it knows and that fit into its window.
+    #[test]
+    fn the_window_of_one_segment_is_the_size_of_its_contents() {
+        for size in [0, 1, 255, 256, 257, 65_791, 65_792, 293_000, 2_000_000] {
+            let mut packed = zstd::bulk::compress(&vec![7; size], 19).unwrap();
+            assert_eq!(packed[4] & 0x20, 0x20, "{size} bytes are no single segment");
+            assert_eq!(window(&packed), size as u64);
+            // A dictionary id, which is skipped.
+            packed[4] |= 2;
+            packed.splice(5..5, [1, 2]);
+            assert_eq!(window(&packed), size as u64);
+        }
+        let huge = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 1, 0, 0, 0].to_vec();
+        assert_eq!(window(&huge), 1 << WINDOW_LOG);
+        assert_eq!(window(&packed(&vec![7; 9_000_000])), 2 << 20, "level 3 has a window of 2 MiB");
+        assert_eq!(window(&vec![0x28_u8]), 1 << 10, "what is cut off is zeros");
     }
 
     #[test]
