@@ -39,7 +39,7 @@ impl fmt::Display for Format {
 pub struct Need {
     /// Bytes of tmpfs: the pages of all files, and of what else tmpfs keeps in pages.
     pub bytes: u64,
-    /// Inodes of tmpfs.
+    /// Inodes of tmpfs, as its `nr_inodes` counts them: every name is one, a hard link too.
     pub inodes: u64,
     /// Bytes of memory beside the tmpfs while unpacking, at most.
     pub working: u64,

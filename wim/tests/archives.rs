@@ -51,6 +51,7 @@ fn what_gnu_tar_packs_comes_back() {
     let need = root.need().unwrap();
     let files = snapshot(&tree).values().map(|f| (f.contents.len() as u64).next_multiple_of(4096)).sum::<u64>();
     assert!(need.bytes > files / 2 && need.bytes <= files, "{need:?}, {files}");
+    assert_eq!(need.inodes, facts(&tree, |_| {}).len() as u64, "every name counts, hard links too");
     let report = unpack(&image, &work.path().join("posix"), 2).unwrap();
     assert_eq!(facts(&tree, |_| {}), facts(&work.path().join("posix"), |_| {}));
     assert_eq!(report.entries, facts(&tree, |_| {}).len() as u64);

@@ -16,7 +16,8 @@ impl Visitor for Measure {
     fn entry(&mut self, entry: &Entry, _contents: &mut Contents<'_>) -> Result<(), Failure> {
         let (bytes, inodes) = match &entry.what {
             What::File => (pages(entry.size), 1),
-            What::HardLink(_) => (pages(entry.size), 0),
+            // tmpfs counts every name (shmem_link, mm/shmem.c).
+            What::HardLink(_) => (pages(entry.size), 1),
             What::Symlink(target) => (symlink_pages(target.len() as u64), 1),
             What::Directory => {
                 let memory = entry.path.len().saturating_add(256) as u64;

@@ -54,7 +54,8 @@ impl Prepared {
         let plan = Plan::new(wim, &tree)?;
         let need = Need {
             bytes: plan::tmpfs_bytes(wim, &tree),
-            inodes: tree.inodes.len() as u64,
+            // A name, not an inode, is what tmpfs counts (shmem_link, mm/shmem.c).
+            inodes: tree.names.len() as u64,
             working: tree.memory().saturating_add(plan.memory()),
         };
         Ok(Prepared { tree, plan, need })
