@@ -45,6 +45,13 @@ pub struct Requests {
     pub loglevel: Option<LevelFilter>,
 }
 
+impl Requests {
+    /// The least important message that is logged.
+    pub fn level(&self) -> LevelFilter {
+        self.loglevel.unwrap_or(LevelFilter::Debug)
+    }
+}
+
 /// One kernel parameter.
 pub struct Parameter {
     /// Its whole name.

@@ -141,7 +141,7 @@ fn decide(settings: &mut Settings, timeline: &mut Timeline) -> Result<(), Error>
         Vec::new()
     });
     let (requests, warnings) = params::parse(&String::from_utf8_lossy(&cmdline));
-    log::set_max_level(requests.loglevel.unwrap_or(log::LevelFilter::Debug));
+    log::set_max_level(requests.level());
     for warning in warnings {
         timeline.warn(warning);
     }

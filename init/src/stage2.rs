@@ -17,10 +17,16 @@ use std::time::Duration;
 use link::paths;
 
 use crate::timeline::{Timeline, step};
-use crate::{early, log_panics, panic_text};
+use crate::{early, log_panics, panic_text, params};
 
 /// After an error that nothing foresaw: long enough not to fill the log, short enough not to be missed.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// What `mmos.loglevel=` says. What is wrong on the command line was said by stage 1.
+fn log_level(cmdline: &Path) -> log::LevelFilter {
+    let cmdline = std::fs::read(cmdline).unwrap_or_default();
+    params::parse(&String::from_utf8_lossy(&cmdline)).0.level()
+}
 
 /// Runs for ever.
 pub fn run() -> ! {
@@ -33,7 +39,7 @@ pub fn run() -> ! {
     };
     let mut warnings = Vec::new();
     guarded("early", &mut || warnings = early::mount_all());
-    let _ = link::kmsg::install("init", log::LevelFilter::Debug);
+    let _ = link::kmsg::install("init", log_level(Path::new("/proc/cmdline")));
     guarded("prepare", &mut || {
         let mut timeline = Timeline::resume(Path::new(paths::BOOT_RECORD));
         timeline.begin(step::STAGE2);
@@ -60,5 +66,19 @@ pub fn run() -> ! {
             log::error!("internal error: {}", panic_text(&*payload));
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_level_of_the_command_line_holds_in_this_stage_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let cmdline = folder.path().join("cmdline");
+        std::fs::write(&cmdline, "quiet mmos.loglevel=warn console=ttyS0\n").unwrap();
+        assert_eq!(log_level(&cmdline), log::LevelFilter::Warn);
+        assert_eq!(log_level(Path::new("/nonexistent")), log::LevelFilter::Debug);
     }
 }
