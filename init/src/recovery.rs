@@ -20,6 +20,9 @@ const READABLE: Duration = Duration::from_secs(10);
 /// Before the power is switched off: time for slow consoles to take the line.
 const DRAIN: Duration = Duration::from_secs(1);
 
+/// Bytes of the line in one record of the kernel's log, which [`link::kmsg`] cuts at 976 with its prefix.
+const RECORD: usize = 900;
+
 /// What failed, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -46,7 +49,9 @@ pub fn recover(failure: &Failure, onfail: OnFail) -> ! {
         OnFail::Shell => "Here is a shell; its end reboots (mmos.onfail=shell).",
     };
     let line = format!("{failure} {next}").replace('\n', " ");
-    log::error!("{line}");
+    for record in records(&line) {
+        log::error!("{record}");
+    }
     console::say(&format!("mmos: {line}"));
     match onfail {
         OnFail::Reboot => {
@@ -67,6 +72,19 @@ pub fn recover(failure: &Failure, onfail: OnFail) -> ! {
             end(RebootCommand::Restart)
         }
     }
+}
+
+/// The line in pieces that the kernel's log takes whole, so that the remedy at its end is never cut off.
+fn records(line: &str) -> Vec<&str> {
+    let mut records = Vec::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let end = (1..=RECORD).rev().find(|end| rest.is_char_boundary(*end)).unwrap_or(rest.len());
+        let (record, after) = rest.split_at(end);
+        records.push(record);
+        rest = after;
+    }
+    records
 }
 
 /// What a shell mounted and wrote is kept; then the kernel is asked.
@@ -131,5 +149,14 @@ mod tests {
             failure.to_string(),
             "cannot boot initrd:/root.wim: the initramfs has no file /root.wim. Build the image again."
         );
+    }
+
+    #[test]
+    fn a_line_longer_than_a_record_is_logged_to_its_end() {
+        let line = format!("cannot boot {}. Do this.", "é".repeat(1000));
+        let records = records(&line);
+        assert_eq!(records.concat(), line);
+        assert!(records.len() == 3 && records.iter().all(|record| record.len() <= RECORD), "{records:?}");
+        assert_eq!(super::records("short"), ["short"]);
     }
 }
