@@ -1,13 +1,23 @@
 //! The block devices that are there, from `/sys/class/block`, with what tells one from another.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::gpt;
 use super::spec::DeviceSpec;
 use super::superblock::{FileSystem, probe};
+
+/// How long a device may take to answer before it is gone on without it. A disk that dies may never do.
+const ANSWER: Duration = Duration::from_secs(4);
+/// A reading thread's stack; the reads themselves are on the heap.
+const STACK: usize = 256 << 10;
+/// Bytes of the list of devices that the one line of recovery has room for.
+const ROOM: usize = 500;
 
 /// One block device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,15 +43,68 @@ pub struct Places {
     pub class: PathBuf,
     /// `/dev`
     pub dev: PathBuf,
+    /// Devices that have not answered yet. They are not asked again until they have.
+    silent: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        Places { class: "/sys/class/block".into(), dev: "/dev".into() }
+        Places::at("/sys/class/block", "/dev")
     }
 }
 
 impl Places {
+    /// With the kernel's list of devices in `class`, and the nodes in `dev`.
+    pub fn at(class: impl Into<PathBuf>, dev: impl Into<PathBuf>) -> Self {
+        Places { class: class.into(), dev: dev.into(), silent: Arc::default() }
+    }
+
+    /// Whether a device was asked and has not answered yet.
+    pub fn is_waiting(&self) -> bool {
+        !self.silent.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Reads from each of the devices `names`, all at once and each in a thread of its own, so that one that does not
+    /// answer holds neither us nor the others.
+    fn read_each<T: Send + 'static>(
+        &self,
+        names: Vec<String>,
+        patience: Duration,
+        read: fn(&Places, &str) -> T,
+    ) -> Vec<(String, T)> {
+        let silent = || self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = Instant::now();
+        let (done, answers) = channel();
+        for name in names {
+            if !silent().insert(name.clone()) {
+                continue;
+            }
+            let (places, done, device) = (self.clone(), done.clone(), name.clone());
+            let work = move || {
+                let answer = read(&places, &device);
+                places.silent.lock().unwrap_or_else(PoisonError::into_inner).remove(&device);
+                let _ = done.send((device, answer));
+            };
+            if let Err(error) = std::thread::Builder::new().stack_size(STACK).spawn(work) {
+                log::warn!("{name} is not read: {error}");
+                silent().remove(&name);
+            }
+        }
+        drop(done);
+        let mut read = Vec::new();
+        loop {
+            match answers.recv_timeout(patience.saturating_sub(begin.elapsed())) {
+                Ok(answer) => read.push(answer),
+                Err(RecvTimeoutError::Disconnected) => return read,
+                Err(RecvTimeoutError::Timeout) => {
+                    let names: Vec<String> = silent().iter().cloned().collect();
+                    log::warn!("no answer within {} s, going on without: {}", patience.as_secs(), names.join(", "));
+                    return read;
+                }
+            }
+        }
+    }
+
     /// All block devices with a size, by name. Loop and RAM disks that hold nothing have none.
     pub fn list(&self) -> Vec<BlockDevice> {
         let mut devices: Vec<BlockDevice> = std::fs::read_dir(&self.class)
@@ -94,14 +157,7 @@ impl Places {
             .filter_map(|device| Some(device.part_of.as_ref()?.0.clone()))
             .collect();
         disks.dedup();
-        for disk in disks {
-            let partitions = match self.read_table(&disk) {
-                Ok(partitions) => partitions,
-                Err(error) => {
-                    log::debug!("{disk}: its partition table cannot be read: {error}");
-                    continue;
-                }
-            };
+        for (disk, partitions) in self.read_each(disks, ANSWER, Places::read_table) {
             for device in devices.iter_mut() {
                 let Some((_, number)) = device.part_of.as_ref().filter(|(of, _)| *of == disk) else { continue };
                 if let Some(partition) = partitions.iter().find(|p| p.number == *number) {
@@ -115,21 +171,31 @@ impl Places {
         }
     }
 
-    fn read_table(&self, disk: &str) -> io::Result<Vec<gpt::Partition>> {
+    fn read_table(&self, disk: &str) -> Vec<gpt::Partition> {
         let folder = self.class.join(disk);
         let sector = read_number(&folder.join("queue/logical_block_size")).unwrap_or(512);
         let length = read_number(&folder.join("size")).unwrap_or(0).saturating_mul(512);
-        gpt::read(&mut File::open(self.node(disk))?, sector, length)
+        File::open(self.node(disk)).and_then(|mut file| gpt::read(&mut file, sector, length)).unwrap_or_else(|error| {
+            log::debug!("{disk}: its partition table cannot be read: {error}");
+            Vec::new()
+        })
     }
 
     /// Looks at what is on each device. Reads from all of them, so only where it is asked for.
     pub fn read_superblocks(&self, devices: &mut [BlockDevice]) {
-        for device in devices {
-            match File::open(self.node(&device.name)).and_then(|mut file| probe(&mut file)) {
-                Ok(found) => device.file_system = found,
-                Err(error) => log::debug!("{} cannot be read: {error}", device.name),
+        let names = devices.iter().map(|device| device.name.clone()).collect();
+        for (name, found) in self.read_each(names, ANSWER, Places::read_superblock) {
+            if let Some(device) = devices.iter_mut().find(|device| device.name == name) {
+                device.file_system = found;
             }
         }
+    }
+
+    fn read_superblock(&self, name: &str) -> Option<FileSystem> {
+        File::open(self.node(name)).and_then(|mut file| probe(&mut file)).unwrap_or_else(|error| {
+            log::debug!("{name} cannot be read: {error}");
+            None
+        })
     }
 
     /// The device that `spec` names. Of several the first by name, so that each boot takes the same.
@@ -161,17 +227,42 @@ impl Places {
         }
     }
 
-    /// All devices with all that is known of each, in one line, for the person whose root was not found.
+    /// All devices with all that is known of each, for the person whose root was not found: in one line as far as
+    /// there is room in it, and where there is not, each of them in the kernel's log.
     pub fn inventory(&self) -> String {
         let mut devices = self.list();
         self.read_tables(&mut devices);
         self.read_superblocks(&mut devices);
-        if devices.is_empty() {
-            return "no block device is there".into();
-        }
         let devices: Vec<String> = devices.iter().map(BlockDevice::to_string).collect();
-        format!("there are: {}", devices.join("; "))
+        let (line, whole) = summary(&devices);
+        if !whole {
+            for device in &devices {
+                log::error!("there is {device}");
+            }
+        }
+        line
     }
+}
+
+/// The devices in one line, and whether it holds all of them.
+fn summary(devices: &[String]) -> (String, bool) {
+    if devices.is_empty() {
+        return ("no block device is there".into(), true);
+    }
+    let mut line = String::from("there are: ");
+    for (place, device) in devices.iter().enumerate() {
+        let after = line.len().saturating_add(device.len());
+        if after > ROOM {
+            let left = devices.len().saturating_sub(place);
+            line.push_str(&format!("and {left} more, which the kernel's log names"));
+            return (line, false);
+        }
+        line.push_str(device);
+        if place.saturating_add(1) < devices.len() {
+            line.push_str("; ");
+        }
+    }
+    (line, true)
 }
 
 impl fmt::Display for BlockDevice {
@@ -239,7 +330,7 @@ mod tests {
         File::create(dev.join("vda1")).unwrap().set_len(4 << 20).unwrap();
         let made = Command::new("/sbin/mkfs.ext4").args(["-q", "-L", "data"]).arg(dev.join("vda1")).output().unwrap();
         assert!(made.status.success());
-        Fixture { places: Places { class, dev }, _folder: folder }
+        Fixture { places: Places::at(class, dev), _folder: folder }
     }
 
     #[test]
@@ -269,7 +360,40 @@ mod tests {
 
     #[test]
     fn a_device_without_block_devices_says_so() {
-        let places = Places { class: "/nonexistent".into(), dev: "/nonexistent".into() };
+        let places = Places::at("/nonexistent", "/nonexistent");
         assert_eq!(places.inventory(), "no block device is there");
+    }
+
+    #[test]
+    fn a_device_that_does_not_answer_holds_neither_us_nor_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        // To open a fifo takes until someone writes to it: as long as the test wants.
+        let fifo = folder.path().join("sda");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        std::fs::write(folder.path().join("vda"), "x").unwrap();
+        let places = Places::at("/nonexistent", folder.path());
+        let names = || vec!["sda".to_owned(), "vda".to_owned()];
+        let read = |places: &Places, name: &str| File::open(places.node(name)).is_ok();
+        let begin = Instant::now();
+        assert_eq!(places.read_each(names(), Duration::from_secs(1), read), [("vda".to_owned(), true)]);
+        assert!(begin.elapsed() < Duration::from_secs(20) && places.is_waiting());
+        // Not asked again while it is silent, so that threads do not pile up; and so there is nothing to wait for.
+        let long = Duration::from_secs(3600);
+        assert_eq!(places.read_each(names(), long, read), [("vda".to_owned(), true)]);
+        drop(std::fs::OpenOptions::new().write(true).open(&fifo).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while places.is_waiting() {
+            assert!(Instant::now() < deadline, "it has answered, and is still waited for");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_long_list_leaves_room_in_the_line_and_says_where_the_rest_is() {
+        let devices: Vec<String> = (0..40).map(|n| format!("/dev/sda{n} (100 MiB, PARTLABEL=part{n})")).collect();
+        let (line, whole) = summary(&devices);
+        assert!(!whole && line.len() < ROOM + 100, "{line}");
+        assert!(line.contains("PARTLABEL=part3)") && line.contains("more, which the kernel's log names"), "{line}");
+        assert_eq!(summary(&devices[..2]), (format!("there are: {}; {}", devices[0], devices[1]), true));
     }
 }

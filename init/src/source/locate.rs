@@ -20,6 +20,9 @@ use crate::uevent::{Listener, Said};
 /// Where the file system that holds the image is mounted; a folder of the initramfs that nothing else uses.
 const MOUNT_POINT: &str = "/mmos-source";
 
+/// How soon it is looked again where a device has not answered yet.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Why there is no image to read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -199,7 +202,8 @@ fn wait_for(
             log::info!("waiting up to {} s for {spec}", wait.as_secs());
             told = true;
         }
-        next_change(events, left, modules);
+        // That a silent device answers is no event.
+        next_change(events, if places.is_waiting() { left.min(LOOK_AGAIN) } else { left }, modules);
     }
 }
 
@@ -333,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_device_that_never_comes_ends_the_wait_in_time() {
-        let places = Places { class: "/nonexistent".into(), dev: "/dev".into() };
+        let places = Places::at("/nonexistent", "/dev");
         let mut modules = Loader::new("/nonexistent".into());
         let spec = DeviceSpec::PartLabel("images".into());
         let begin = Instant::now();
