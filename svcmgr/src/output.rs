@@ -21,11 +21,13 @@ const LINE_LIMIT: usize = 2048;
 const READ_LIMIT: usize = 16 * 1024;
 /// The priority of a line that does not say: informational, syslog(3).
 const DEFAULT_PRIORITY: u8 = 6;
+/// The priority of the line that tells of a loss: a warning.
+const LOSS_PRIORITY: u8 = 4;
 
 /// One line of output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Counts up over all units.
+    /// Counts up over the lines of its unit: a gap is a loss.
     pub seq: u64,
     /// When it was read, in microseconds of `CLOCK_BOOTTIME`.
     pub time: u64,
@@ -51,7 +53,6 @@ impl Line {
 #[derive(Debug)]
 pub struct Outputs {
     folder: PathBuf,
-    next_seq: u64,
     sinks: HashMap<UnitId, Sink>,
     console: Option<File>,
 }
@@ -65,22 +66,19 @@ struct Sink {
     size: u64,
     /// How often the files have been turned over.
     turns: u64,
+    /// The number of the next line; `None` until the log has been looked at for the last one.
+    next_seq: Option<u64>,
     partial: Vec<u8>,
     to_console: bool,
 }
 
 impl Outputs {
-    /// Keeps logs beneath `folder`; goes on counting where the logs there end.
+    /// Keeps logs beneath `folder`; goes on counting where each log there ends.
     pub fn new(folder: &Path) -> Outputs {
         if let Err(error) = fs::create_dir_all(folder) {
             log::error!("{} cannot be made: {error}; output of services is lost", folder.display());
         }
-        Outputs {
-            folder: folder.to_owned(),
-            next_seq: last_seq(folder).saturating_add(1),
-            sinks: HashMap::new(),
-            console: None,
-        }
+        Outputs { folder: folder.to_owned(), sinks: HashMap::new(), console: None }
     }
 
     /// The writing end of a unit's pipe, and, if it was made for this, the reading end, to be watched and kept.
@@ -124,6 +122,7 @@ impl Outputs {
             file: None,
             size: 0,
             turns: 0,
+            next_seq: None,
             partial: Vec::new(),
             to_console: false,
         };
@@ -155,11 +154,11 @@ impl Outputs {
             };
             taken = taken.saturating_add(n);
             sink.partial.extend_from_slice(buffer.get(..n).unwrap_or_default());
-            let seq = &mut self.next_seq;
+            let seq = sink.next_seq.get_or_insert_with(|| last_seq(&self.folder.join(&sink.name)).saturating_add(1));
             split(&mut sink.partial, false, |text| record(&mut lines, seq, time, text));
         }
-        if last {
-            let seq = &mut self.next_seq;
+        // Nothing is left over where nothing was ever read.
+        if let (true, Some(seq)) = (last, &mut sink.next_seq) {
             split(&mut sink.partial, true, |text| record(&mut lines, seq, time, text));
         }
         if !lines.is_empty() {
@@ -188,7 +187,9 @@ impl Outputs {
             let count = |path: &Path| fs::read(path).map_or(0, |text| text.iter().filter(|b| **b == b'\n').count());
             skip = count(&old_path(&path)).saturating_add(count(&path)).saturating_sub(lines);
         }
-        Tail { path, turns: self.turns(id), next: current, file: old, rest: Vec::new(), skip }
+        // Who asks for all is told of what is no longer kept.
+        let expected = (lines == 0).then_some(1);
+        Tail { path, turns: self.turns(id), next: current, file: old, rest: Vec::new(), skip, expected }
     }
 
     fn turns(&self, id: UnitId) -> u64 {
@@ -233,6 +234,8 @@ pub struct Tail {
     next: Option<File>,
     rest: Vec<u8>,
     skip: usize,
+    /// The number that the next line has if none was lost; `None` where it may have any.
+    expected: Option<u64>,
 }
 
 impl Tail {
@@ -258,8 +261,14 @@ impl Tail {
             }
             self.rest.extend_from_slice(buffer.get(..n).unwrap_or_default());
             let skip = &mut self.skip;
+            let expected = &mut self.expected;
             split(&mut self.rest, false, |text| match *skip {
-                0 => lines.extend(Line::parse(&String::from_utf8_lossy(text))),
+                0 => {
+                    let Some(line) = Line::parse(&String::from_utf8_lossy(text)) else { return };
+                    lines.extend(expected.and_then(|expected| loss(expected, &line)));
+                    *expected = Some(line.seq.saturating_add(1));
+                    lines.push(line);
+                }
                 n => *skip = n.saturating_sub(1),
             });
         }
@@ -283,6 +292,14 @@ fn split(partial: &mut Vec<u8>, all: bool, mut each: impl FnMut(&[u8])) {
     }
     let kept = rest.len();
     partial.drain(..partial.len().saturating_sub(kept));
+}
+
+/// A line that stands for those that are missing before `next`, if any are: with the number of the last of them.
+fn loss(expected: u64, next: &Line) -> Option<Line> {
+    let lost = next.seq.checked_sub(expected).filter(|lost| *lost > 0)?;
+    let lines = if lost == 1 { "line" } else { "lines" };
+    let text = format!("[{lost} {lines} lost: the log keeps the newest alone]");
+    Some(Line { seq: next.seq.saturating_sub(1), time: next.time, priority: LOSS_PRIORITY, text })
 }
 
 /// Appends what a service wrote as one or more records.
@@ -311,24 +328,19 @@ fn old_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The highest number in the logs beneath `folder`, from before the supervisor's death.
-fn last_seq(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let mut most = 0;
-    for entry in entries.flatten() {
-        let tail = File::open(entry.path()).and_then(|mut file| {
-            let end = file.metadata()?.len();
-            let from = end.saturating_sub(u64::try_from(LINE_LIMIT).unwrap_or(0).saturating_mul(8));
-            io::Seek::seek(&mut file, io::SeekFrom::Start(from))?;
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(bytes)
-        });
-        let Ok(tail) = tail else { continue };
-        let text = String::from_utf8_lossy(&tail);
-        most = most.max(text.lines().rev().find_map(Line::parse).map_or(0, |line| line.seq));
-    }
-    most
+/// The number of the last line in the log at `path`, from before the supervisor's death; 0 if there is none.
+fn last_seq(path: &Path) -> u64 {
+    [path.to_owned(), old_path(path)].iter().find_map(|path| last_line(path).ok()?).map_or(0, |line| line.seq)
+}
+
+fn last_line(path: &Path) -> io::Result<Option<Line>> {
+    let mut file = File::open(path)?;
+    let end = file.metadata()?.len();
+    let from = end.saturating_sub(u64::try_from(LINE_LIMIT).unwrap_or(0).saturating_mul(8));
+    io::Seek::seek(&mut file, io::SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).lines().rev().find_map(Line::parse))
 }
 
 #[cfg(test)]
@@ -348,7 +360,8 @@ mod tests {
     fn say(outputs: &mut Outputs, text: &str) {
         let (writer, _) = outputs.pipe(A, "a.service", false).unwrap();
         rustix::io::write(writer, text.as_bytes()).unwrap();
-        outputs.drain(A, 7, false);
+        // More at once than is read at once.
+        while outputs.drain(A, 7, false) {}
     }
 
     fn all(outputs: &Outputs, lines: usize) -> Vec<Line> {
@@ -414,7 +427,42 @@ mod tests {
         let (dir, mut outputs) = outputs();
         say(&mut outputs, "one\ntwo\n");
         drop(outputs);
-        assert_eq!(Outputs::new(dir.path()).next_seq, 3);
+        let mut next = Outputs::new(dir.path());
+        say(&mut next, "three\n");
+        // Right after the files were turned over, the last number stands in the old one.
+        fs::rename(dir.path().join("a.service"), dir.path().join("a.service.old")).unwrap();
+        let mut third = Outputs::new(dir.path());
+        say(&mut third, "four\n");
+        assert_eq!(all(&third, 0).into_iter().map(|line| line.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn who_reads_is_told_how_many_lines_are_lost() {
+        let (_dir, mut outputs) = outputs();
+        say(&mut outputs, "first\n");
+        let mut tail = outputs.tail(A, "a.service", 0);
+        assert_eq!(outputs.next_lines(A, &mut tail).len(), 1);
+        // The follower does not read while the files are turned over many times.
+        for n in 2..=5000 {
+            say(&mut outputs, &format!("{n} {}\n", "x".repeat(100)));
+        }
+        let mut seen = Vec::new();
+        loop {
+            let next = outputs.next_lines(A, &mut tail);
+            if next.is_empty() {
+                break;
+            }
+            seen.extend(next);
+        }
+        let losses: Vec<&Line> = seen.iter().filter(|line| line.text.contains("lines lost")).collect();
+        let [loss] = losses.as_slice() else { panic!("{losses:?}") };
+        let shown = u64::try_from(seen.len().checked_sub(1).unwrap()).unwrap();
+        let lost = 4999_u64.checked_sub(shown).unwrap();
+        assert_eq!(loss.text, format!("[{lost} lines lost: the log keeps the newest alone]"));
+        assert_eq!(loss.priority, 4);
+        // Who asks for all that is kept sees it too, and who asks for the last lines does not.
+        assert!(all(&outputs, 0)[0].text.contains("lines lost"));
+        assert!(all(&outputs, 5).iter().all(|line| line.text.ends_with('x')));
     }
 
     proptest! {
