@@ -154,14 +154,24 @@ impl Root {
         }
     }
 
-    /// What it takes once it is unpacked, before the first byte is. A WIM's metadata says so exactly and at once. An
-    /// archive says nothing in advance: its whole stream is decompressed to count, in constant memory.
+    /// What it takes once it is unpacked, before the first byte is: with as many workers as there are processors and
+    /// as [`DEFAULT_MEMORY_BUDGET`] has room for. A WIM's metadata says so exactly and at once. An archive says nothing
+    /// in advance: its whole stream is decompressed to count, which remembers its directories and writes nothing.
     ///
     /// # Errors
     /// When the image is damaged.
     pub fn need(&self) -> Result<Need, Error> {
+        self.need_with(&UnpackOptions::default())
+    }
+
+    /// As [`Root::need`], when it will be unpacked with these options: where memory is tight, fewer workers or a
+    /// smaller budget may still fit.
+    ///
+    /// # Errors
+    /// When the image is damaged.
+    pub fn need_with(&self, options: &UnpackOptions<'_>) -> Result<Need, Error> {
         match &self.inner {
-            Inner::Wim { prepared, .. } => Ok(prepared.need(&UnpackOptions::default())),
+            Inner::Wim { prepared, .. } => Ok(prepared.need(options)),
             Inner::Archive(archive) => {
                 archive.need().map_err(|source| Error::Archive { path: self.path.clone(), source })
             }

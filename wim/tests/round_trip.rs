@@ -115,6 +115,25 @@ fn the_need_is_known_before_the_first_byte() {
 }
 
 #[test]
+fn fewer_workers_need_less_memory() {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, image) = (work.path().join("tree"), work.path().join("root.wim"));
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("large"), contents(1, 8 << 20)).unwrap();
+    capture(&tree, &image, &options(Compression::Lzx, false)).unwrap();
+    let root = wim::root::open(&image, None).unwrap();
+    let with = |workers: usize, memory_budget| {
+        let options = wim::UnpackOptions { workers: workers.try_into().ok(), memory_budget, ..Default::default() };
+        root.need_with(&options).unwrap().working
+    };
+    let (one, two, four) = (with(1, None), with(2, None), with(4, None));
+    assert!(one < two && four - one == 3 * (two - one), "{one} {two} {four}");
+    let per_worker = two - one;
+    assert_eq!(with(4, Some(2 * per_worker)), two, "as many as the budget has room for");
+    assert_eq!(with(4, Some(1)), one, "one always runs");
+}
+
+#[test]
 fn an_image_is_chosen_by_number_name_or_boot_mark() {
     let work = tempfile::tempdir().unwrap();
     let (tree, image) = (work.path().join("tree"), work.path().join("root.wim"));
