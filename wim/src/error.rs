@@ -181,6 +181,14 @@ pub enum ArchiveError {
         /// The contradiction.
         why: String,
     },
+    /// It has more directories, or more files with several names, than can be remembered until its end.
+    #[error(
+        "its directories, or its hard links, take more than {limit} bytes of memory; make a smaller tree, or a WIM of it"
+    )]
+    TooMuch {
+        /// The most that is accepted.
+        limit: u64,
+    },
     /// An entry is impossible, or an attempt to leave the target.
     #[error("entry {path}: {why}")]
     Entry {

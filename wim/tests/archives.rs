@@ -213,6 +213,76 @@ fn nothing_that_an_archive_says_leaves_the_target() {
     assert_eq!(fs::read_to_string(outside.join("victim")).unwrap(), "untouched");
 }
 
+fn need(work: &Path, archive: &[u8]) -> Result<wim::Need, wim::Error> {
+    wim::root::open(&put(&work.join("image"), &compressed(archive)), None)?.need()
+}
+
+fn said(error: &wim::Error) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Extension headers, one after another, and no entry that they are for.
+#[test]
+fn what_extension_headers_keep_in_memory_is_bounded() {
+    use tar::EntryType::{Regular, XGlobalHeader, XHeader};
+    let work = common::fast_dir();
+    let record = |n: usize, len: usize| {
+        let rest = format!(" SCHILY.xattr.user.{n:03}={}\n", "v".repeat(len));
+        let digits = (1..9).find(|digits| (digits + rest.len()).to_string().len() == *digits).unwrap();
+        format!("{}{rest}", digits + rest.len())
+    };
+    for (kind, len, few, many) in [(XHeader, 60_000, 3, 40), (XGlobalHeader, 5000, 3, 20)] {
+        let records: Vec<String> = (0..many).map(|n| record(n, len)).collect();
+        let with = |count: usize| {
+            let mut entries: Vec<_> = records.iter().take(count).map(|r| ("x", kind, r.as_str())).collect();
+            entries.push(("file", Regular, "contents"));
+            hostile(&entries)
+        };
+        need(work.path(), &with(few)).unwrap();
+        let error = need(work.path(), &with(many)).unwrap_err();
+        assert!(said(&error).contains("say more than"), "{error:?}");
+    }
+    // What directories get is kept until the end, by the walk that measures and by the one that unpacks.
+    let records: String = (0..16).map(|n| record(n, 60_000)).collect();
+    let archive = hostile(&[("x", XHeader, records.as_str()), ("d", tar::EntryType::Directory, "")].repeat(75));
+    let measured = need(work.path(), &archive).unwrap_err();
+    let unpacked = unpack(&work.path().join("image"), &work.path().join("out"), 2).unwrap_err();
+    assert_eq!(said(&measured), said(&unpacked));
+    assert!(said(&unpacked).contains("bytes of memory"), "{unpacked:?}");
+    // The same said again and again is kept once.
+    let one = record(0, 60_000);
+    let mut entries = vec![("x", XHeader, one.as_str()); 40];
+    entries.push(("file", Regular, "contents"));
+    need(work.path(), &hostile(&entries)).unwrap();
+}
+
+#[test]
+fn directories_that_no_entry_describes_are_counted_and_bounded() {
+    let work = common::fast_dir();
+    let file = |name: &str| newc(&[(1, 0o100_644, (0, 0), name, "")]);
+    let shallow = need(work.path(), &file("a/b/c")).unwrap();
+    assert_eq!(shallow.inodes, 4, "the root, a, b and c");
+    let deep: Vec<u8> = (0..20).flat_map(|n| file(&format!("{n:02}{}", "/d".repeat(2000)))).collect();
+    let error = need(work.path(), &deep).unwrap_err();
+    assert!(said(&error).contains("bytes of memory"), "{error:?}");
+}
+
+#[test]
+fn names_of_files_that_have_several_are_counted_and_bounded() {
+    let work = common::fast_dir();
+    // Long ones in one directory, each a file of its own.
+    let names: Vec<String> = (0..17_000).map(|n| format!("{}{n:0250}", "d/".repeat(1900))).collect();
+    let archive = |count: usize| {
+        let entries: Vec<Newc<'_>> =
+            names.iter().take(count).zip(0..).map(|(name, n)| (n, 0o100_644, (0, 0), name.as_str(), "")).collect();
+        newc(&entries)
+    };
+    let (one, hundred) = (need(work.path(), &archive(1)).unwrap(), need(work.path(), &archive(101)).unwrap());
+    assert!(hundred.working - one.working >= 100 * names[0].len() as u64, "{one:?} {hundred:?}");
+    let error = need(work.path(), &archive(names.len())).unwrap_err();
+    assert!(said(&error).contains("bytes of memory"), "{error:?}");
+}
+
 /// Inode, mode, device number, name and contents.
 type Newc<'a> = (u32, u32, (u32, u32), &'a str, &'a str);
 

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use super::held::Held;
 use super::input::Input;
 use super::{Entry, Failure, Visitor, What, inside, owner_id, visit};
 use crate::error::ArchiveError;
@@ -72,9 +73,16 @@ pub(super) fn walk(input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), F
     }
 }
 
+/// The first names of files that have several, by inode and device number.
+#[derive(Default)]
+struct Names {
+    first: HashMap<(u32, (u32, u32)), Vec<u8>>,
+    held: Held,
+}
+
 /// One archive, to its trailer. `first_byte` is taken from the stream already.
 fn archive(input: &mut Input, mut first_byte: Option<u8>, visitor: &mut dyn Visitor) -> Result<(), Failure> {
-    let mut names: HashMap<(u32, (u32, u32)), Vec<u8>> = HashMap::new();
+    let mut names = Names::default();
     loop {
         let at = input.at();
         let mut bytes: Vec<u8> = first_byte.take().into_iter().collect();
@@ -103,7 +111,7 @@ fn entry(
     input: &mut Input,
     header: &Header,
     name: &[u8],
-    names: &mut HashMap<(u32, (u32, u32)), Vec<u8>>,
+    names: &mut Names,
     visitor: &mut dyn Visitor,
 ) -> Result<(), Failure> {
     let path = inside(name)?;
@@ -145,11 +153,12 @@ fn entry(
     // alone are joined: contents must never come to a device that has the same number.
     let joined = header.links > 1 && matches!(plain, What::File);
     let key = (header.inode, header.device);
-    let what = match names.get(&key).filter(|_| joined) {
+    let what = match names.first.get(&key).filter(|_| joined) {
         Some(first) => What::HardLink(first.clone()),
         None => {
             if joined {
-                names.insert(key, path.clone());
+                visitor.remembers(names.held.path(&path)?);
+                names.first.insert(key, path.clone());
             }
             plain
         }

@@ -2,6 +2,7 @@
 //! another; a visitor measures them, or puts them into the target.
 
 mod cpio;
+mod held;
 mod input;
 mod measure;
 mod place;
@@ -65,6 +66,9 @@ struct Entry {
 /// Takes the entries of an archive, each with its contents. It need not read those to their end.
 trait Visitor {
     fn entry(&mut self, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure>;
+
+    /// The parser takes so many more bytes of memory until the archive ends.
+    fn remembers(&mut self, _bytes: u64) {}
 }
 
 /// The contents of one entry.
@@ -101,6 +105,12 @@ fn inside(raw: &[u8]) -> Result<Vec<u8>, ArchiveError> {
         path.extend_from_slice(part);
     }
     if path.len() > MAX_PATH { Err(refuse("its path is longer than Linux can open")) } else { Ok(path) }
+}
+
+/// The directories above `path`, from the top down, without the root.
+fn parents(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(at, _)| path.get(..at).unwrap_or_default())
 }
 
 /// A number that stands for an owner.
@@ -160,10 +170,10 @@ impl Archive {
         })
     }
 
-    /// Unpacks the whole stream once, in constant memory and writing nothing: neither format says in advance how many
+    /// Unpacks the whole stream once, remembering directories and writing nothing: neither format says in advance how many
     /// files of which size it holds, and zstd's content size says nothing of the pages that they take.
     pub(crate) fn need(&self) -> Result<Need, ArchiveError> {
-        let mut measure = measure::Measure::default();
+        let mut measure = measure::Measure::new();
         match self.walk(&mut measure) {
             Ok(()) => {}
             Err(Failure::Archive(error)) => return Err(error),
@@ -172,7 +182,7 @@ impl Archive {
                 return Err(ArchiveError::Damaged { at: 0, why });
             }
         }
-        let working = stream::window(&*self.source).saturating_add(input::MEMORY).saturating_add(measure.directories);
+        let working = stream::window(&*self.source).saturating_add(input::MEMORY).saturating_add(measure.memory());
         Ok(Need { bytes: measure.bytes, inodes: measure.inodes, working })
     }
 

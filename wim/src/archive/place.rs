@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::{Contents, Entry, Failure, Visitor, What};
+use super::held::Held;
+use super::{Contents, Entry, Failure, Visitor, What, parents};
 use crate::error::{ArchiveError, TargetError};
 use crate::meta::Meta;
 use crate::name::shown;
@@ -19,6 +20,7 @@ pub(super) struct Place<'a> {
     notes: Notes,
     /// Every directory made so far, with what it gets when it is full. The root is the empty path.
     directories: BTreeMap<Vec<u8>, Meta>,
+    held: Held,
     /// The directory of the last entry, open.
     open: Option<(Vec<u8>, Directory)>,
     entries: u64,
@@ -41,7 +43,8 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 impl<'a> Place<'a> {
     pub(super) fn new(target: &'a Target, progress: Option<&'a (dyn Fn(Progress) + Sync)>) -> Place<'a> {
         let directories = BTreeMap::from([(Vec::new(), unnamed_directory())]);
-        Place { target, progress, notes: Notes::default(), directories, open: None, entries: 0, bytes: 0 }
+        let held = Held::default();
+        Place { target, progress, notes: Notes::default(), directories, held, open: None, entries: 0, bytes: 0 }
     }
 
     /// Gives the directories what they get when they are full; then entries, bytes and notes.
@@ -59,9 +62,7 @@ impl<'a> Place<'a> {
         if self.directories.contains_key(parent) {
             return Ok(());
         }
-        let ends = parent.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at).chain([parent.len()]);
-        for end in ends {
-            let above = parent.get(..end).unwrap_or_default();
+        for above in parents(path) {
             if !self.directories.contains_key(above) {
                 self.make_directory(above, unnamed_directory())?;
             }
@@ -70,6 +71,8 @@ impl<'a> Place<'a> {
     }
 
     fn make_directory(&mut self, path: &[u8], meta: Meta) -> Result<(), Failure> {
+        self.held.path(path)?;
+        self.held.meta(&meta)?;
         let (parent, name) = split(path);
         let directory = self.target.directory(parent)?;
         match self.target.make_directory(&directory.entry(name, path)) {
@@ -139,6 +142,7 @@ impl Visitor for Place<'_> {
         self.entries = self.entries.saturating_add(1);
         if let What::Directory = entry.what {
             if let Some(meta) = self.directories.get_mut(&entry.path) {
+                self.held.meta(&entry.meta)?;
                 *meta = entry.meta.clone();
                 return Ok(());
             }

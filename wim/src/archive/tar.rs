@@ -1,8 +1,11 @@
 //! tar: ustar, GNU long names, and PAX records with extended attributes. The `tar` crate decodes the fields of a header;
 //! the walk is ours, so that what an archive can make us keep in memory is bounded.
 
+use std::collections::BTreeMap;
+
 use ::tar::{EntryType, Header};
 
+use super::held;
 use super::input::Input;
 use super::{Entry, Failure, Visitor, What, inside, owner_id, visit};
 use crate::error::ArchiveError;
@@ -12,6 +15,10 @@ use crate::name::{MAX_PATH, shown};
 const BLOCK: u64 = 512;
 /// Extended attributes of one file may take 64 KiB each; long names and times are short.
 const MAX_EXTENSION: u64 = 1 << 20;
+/// What the extension headers of one entry say, all together: as much as the largest of them, and names.
+const MAX_FOR_ENTRY: u64 = MAX_EXTENSION * 2;
+/// What global headers say, which is copied for every entry: a commit's number, an owner, a time.
+const MAX_GLOBAL: u64 = 64 << 10;
 
 /// What extension headers say about the next entry.
 #[derive(Debug, Default, Clone)]
@@ -23,7 +30,7 @@ struct Extensions {
     gid: Option<u64>,
     modified: Option<Time>,
     accessed: Option<Time>,
-    xattrs: Vec<Xattr>,
+    xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
 }
 
 pub(super) fn walk(input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), Failure> {
@@ -59,8 +66,14 @@ pub(super) fn walk(input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), F
                 EntryType::XHeader => next.take(&data).map_err(|why| damaged(&why))?,
                 _ => {
                     global.take(&data).map_err(|why| damaged(&why))?;
+                    if global.memory() > MAX_GLOBAL {
+                        return Err(damaged("the global extension headers say more than 64 KiB").into());
+                    }
                     next = global.clone();
                 }
+            }
+            if next.memory() > MAX_FOR_ENTRY {
+                return Err(damaged("the extension headers of one entry say more than 2 MiB").into());
             }
             continue;
         }
@@ -119,12 +132,19 @@ fn entry(header: &Header, kind: EntryType, e: Extensions, size: u64, at: u64) ->
         mode: header.mode().map_err(|_| damaged("a mode is no number"))? & 0o7777,
         accessed: e.accessed,
         modified,
-        xattrs: e.xattrs,
+        xattrs: e.xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect(),
     };
     Ok(Entry { path: inside(&raw)?, what, meta, size })
 }
 
 impl Extensions {
+    /// Memory that it takes, about.
+    fn memory(&self) -> u64 {
+        let names = [&self.path, &self.link].into_iter().flatten().map(|name| name.len() as u64);
+        let xattrs = self.xattrs.iter().map(|(name, value)| held::xattr(name, value));
+        names.chain(xattrs).fold(0, u64::saturating_add)
+    }
+
     /// Takes the records of a PAX header: `length key=value newline`, POSIX.1-2017, pax, "pax Extended Header". A value
     /// may hold any byte, newlines too.
     fn take(&mut self, mut data: &[u8]) -> Result<(), String> {
@@ -162,8 +182,7 @@ impl Extensions {
                     if name.is_empty() || name.len() > 255 || name.contains(&0) || value.len() > 65536 {
                         return Err(named());
                     }
-                    self.xattrs.retain(|x| *x.name != *name);
-                    self.xattrs.push(Xattr { name: name.into(), value: value.into() });
+                    self.xattrs.insert(name.into(), value.into());
                 }
             }
         }
@@ -221,7 +240,7 @@ mod tests {
         extensions = Extensions::default();
         extensions.take(b"12 path=a\nb\n27 SCHILY.xattr.user.x=\n\0=\n13 mtime=1.5\n").unwrap();
         assert_eq!(extensions.path.as_deref(), Some(&b"a\nb"[..]));
-        assert_eq!(&*extensions.xattrs[0].value, b"\n\0=");
+        assert_eq!(&*extensions.xattrs[&b"user.x"[..]], b"\n\0=");
         assert_eq!(extensions.modified, Some(Time { seconds: 1, nanos: 500_000_000 }));
     }
 
