@@ -15,6 +15,8 @@ pub const FOLDERS: [&str; 4] = ["etc/mmos/units", "etc/systemd/system", "usr/lib
 
 /// No unit file is longer: a larger one is a mistake, and must not eat the memory.
 const MAX_FILE: u64 = 1 << 20;
+/// Most are shorter than this.
+const USUAL_FILE: usize = 8192;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -106,13 +108,15 @@ fn read_folder(root: &Path, folder: &Path, names: &mut BTreeSet<String>, loaded:
             count.0 = count.0.saturating_add(1);
             continue;
         }
-        if entry.file_type().is_ok_and(|kind| kind.is_symlink())
+        // Known from the folder, as a rule: most files are plain, and need not be asked what they are.
+        let kind = entry.file_type().ok();
+        if kind.is_some_and(|kind| kind.is_symlink())
             && let Some(target) = alias_target(&path, &name)
         {
             loaded.aliases.insert(name, target);
             continue;
         }
-        let unit = read_unit(root, &name, &path, machine);
+        let unit = read_unit(root, &name, &path, kind.is_some_and(|kind| kind.is_file()), machine);
         loaded.units.insert(name, unit);
     }
 }
@@ -125,7 +129,7 @@ fn alias_target(path: &Path, name: &str) -> Option<String> {
     (target != name && is_valid_name(target)).then(|| target.to_owned())
 }
 
-fn read_unit(root: &Path, name: &str, path: &Path, machine: &Machine) -> Unit {
+fn read_unit(root: &Path, name: &str, path: &Path, is_plain: bool, machine: &Machine) -> Unit {
     let refused = |reason: String| {
         let mut unit = parse::parse(name, path, "", machine);
         unit.refused = Some(format!("{}: {reason}", path.display()));
@@ -133,29 +137,37 @@ fn read_unit(root: &Path, name: &str, path: &Path, machine: &Machine) -> Unit {
     };
     let masked = || refused("masked: the file is empty, or a link to /dev/null".to_owned());
     // A link in a root that is not "/" is resolved as the device would.
-    let real = match fs::read_link(path) {
-        Ok(target) if target == Path::new("/dev/null") => return masked(),
-        Ok(target) if target.is_absolute() => root.join(target.strip_prefix("/").unwrap_or(&target)),
+    let real = match if is_plain { None } else { fs::read_link(path).ok() } {
+        Some(target) if target == Path::new("/dev/null") => return masked(),
+        Some(target) if target.is_absolute() => root.join(target.strip_prefix("/").unwrap_or(&target)),
         _ => path.to_owned(),
     };
-    let text = fs::File::open(&real).and_then(|file| {
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        if metadata.len() > MAX_FILE {
-            return Err(io::Error::other(format!("it is longer than {MAX_FILE} bytes")));
-        }
-        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
-        io::Read::read_to_end(&mut io::Read::take(file, MAX_FILE), &mut bytes)?;
-        String::from_utf8(bytes).map_err(|error| io::Error::other(format!("it is not UTF-8: {error}")))
-    });
-    match text {
+    match read_text(&real, is_plain) {
         // systemd.unit(5): "an empty file is treated as masked".
         Ok(text) if text.is_empty() => masked(),
         Ok(text) => parse::parse(name, path, &text, machine),
         Err(error) => refused(format!("cannot be read: {error}")),
     }
+}
+
+/// A distribution brings hundreds of unit files, and each system call for one of them is one for all: a plain file is
+/// opened, read at once, and closed.
+fn read_text(path: &Path, is_plain: bool) -> io::Result<String> {
+    if !is_plain && !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut file = fs::File::open(path)?;
+    let mut buffer = [0; USUAL_FILE];
+    let length = io::Read::read(&mut file, &mut buffer)?;
+    let mut bytes = buffer.get(..length).unwrap_or_default().to_vec();
+    // A regular file gives less than it is asked for at its end alone.
+    if length == USUAL_FILE {
+        io::Read::read_to_end(&mut io::Read::take(file, MAX_FILE), &mut bytes)?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE {
+            return Err(io::Error::other(format!("it is longer than {MAX_FILE} bytes")));
+        }
+    }
+    String::from_utf8(bytes).map_err(|error| io::Error::other(format!("it is not UTF-8: {error}")))
 }
 
 #[cfg(test)]
@@ -228,5 +240,13 @@ mod tests {
             assert!(loaded.units[name].refused.as_ref().unwrap().contains(reason), "{name}");
         }
         assert_eq!(loaded.units["ok.service"].refused, None);
+    }
+
+    #[test]
+    fn a_long_file_is_read_to_its_end() {
+        let long = format!("[Service]\n{}ExecStart=/bin/true\n", "# words\n".repeat(USUAL_FILE));
+        let dir = root(&[("etc/mmos/units/long.service", &long)]);
+        let loaded = load(dir.path(), &Machine::default());
+        assert_eq!(loaded.units["long.service"].service.start.len(), 1);
     }
 }
