@@ -1,6 +1,8 @@
 //! The loop: one thread, one epoll descriptor. Waits for what happens, turns it into events of the machine and calls
 //! of clients, and goes on whatever fails. How it begins, and takes over from one that died, is in [`crate::startup`].
 
+mod serve;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -8,11 +10,12 @@ use link::FromInit;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::time::Timespec;
 
-use crate::control::methods::{self, Context, Mode};
-use crate::control::{ClientId, Clients, Listener, Pending};
+use crate::control::methods::Mode;
+use crate::control::{Clients, Listener, Pending};
 use crate::graph::UnitId;
 use crate::host::Host;
-use crate::host::real::{RealHost, Token};
+use crate::host::real::RealHost;
+use crate::host::token::Token;
 use crate::machine::{Event, Exit, Role, WaiterId};
 use crate::notify::{Notification, NotifySocket};
 use crate::supervisor::Supervisor;
@@ -26,10 +29,6 @@ const SHUTDOWN_BOUND: u64 = 120_000_000;
 const LINGER_INTERVAL: u64 = 50_000;
 /// Messages on the notify socket that are read before others get their turn.
 const NOTIFY_BATCH: usize = 64;
-/// The same for clients that want to be accepted.
-const ACCEPT_BATCH: usize = 16;
-/// So long nobody is accepted after it failed for want of descriptors or memory.
-const DEAF_FOR: u64 = 100_000;
 
 /// The supervisor's process.
 #[derive(Debug)]
@@ -170,44 +169,6 @@ impl Daemon {
         }
     }
 
-    /// Answers jobs that are over, and those who wait for the boot, until there is nothing to be answered: a client
-    /// that has got its answer may have called again already.
-    fn answer(&mut self) {
-        while self.answer_jobs() | self.answer_boot() {}
-    }
-
-    fn answer_jobs(&mut self) -> bool {
-        let mut any = false;
-        while let Some((waiter, result)) = self.supervisor.next_answer() {
-            any = true;
-            let waiting = |pending: &Pending| matches!(pending, Pending::Job(w, _) if *w == waiter);
-            for client in self.clients.waiting(waiting) {
-                if let Some(found) = self.clients.get(client)
-                    && let Pending::Job(_, unit) = found.pending
-                {
-                    found.pending = Pending::Nothing;
-                    methods::answer_job(found, &self.supervisor.machine, unit, result.clone());
-                }
-                self.go_on(client);
-            }
-        }
-        any
-    }
-
-    fn answer_boot(&mut self) -> bool {
-        if !self.supervisor.take_boot_complete() {
-            return false;
-        }
-        for client in self.clients.waiting(|pending| matches!(pending, Pending::Boot)) {
-            if let Some(found) = self.clients.get(client) {
-                found.pending = Pending::Nothing;
-                methods::answer_boot(found, &self.supervisor.machine);
-            }
-            self.go_on(client);
-        }
-        true
-    }
-
     fn hear_init(&mut self, flags: EventFlags) {
         loop {
             let received = match self.supervisor.host.channel().map(link::Channel::receive) {
@@ -330,109 +291,6 @@ impl Daemon {
         }
     }
 
-    fn accept(&mut self) {
-        for _ in 0..ACCEPT_BATCH {
-            let (socket, uid) = match self.listener.as_ref().map(Listener::accept) {
-                Some(Ok(Some(accepted))) => accepted,
-                Some(Ok(None)) | None => return,
-                // The client stays with the kernel until there is room.
-                Some(Err(error)) if self.clients.remove_idlest(|_| true) => {
-                    log::debug!("a client cannot be accepted: {error}; one that asked nothing went for it");
-                    continue;
-                }
-                Some(Err(error)) => return self.stop_listening(&error),
-            };
-            self.deafness_told = false;
-            let Some(id) = self.clients.admit(socket, uid) else { continue };
-            let watched = match self.clients.get(id) {
-                Some(client) => self.supervisor.host.watch(client.fd(), Token::Client(id), READING),
-                None => continue,
-            };
-            if let Err(error) = watched {
-                log::warn!("a client cannot be watched: {error}");
-                self.clients.remove(id);
-            }
-        }
-    }
-
-    /// The socket would be ready at once again, and again in vain: it is left alone for a while.
-    fn stop_listening(&mut self, error: &std::io::Error) {
-        if !std::mem::replace(&mut self.deafness_told, true) {
-            log::warn!("no client can be accepted: {error}; they wait until it goes again");
-        }
-        self.deaf_until = Some(self.supervisor.host.now().mono.saturating_add(DEAF_FOR));
-        self.listen(EventFlags::empty());
-    }
-
-    fn listen(&self, flags: EventFlags) {
-        let Some(listener) = &self.listener else { return };
-        let data = Token::Listener.data();
-        if let Err(error) = epoll::modify(&self.supervisor.host.epoll, listener, data, flags) {
-            log::error!("the control socket cannot be watched: {error}");
-        }
-    }
-
-    fn serve(&mut self, id: ClientId, flags: EventFlags) {
-        let Some(client) = self.clients.get(id) else { return };
-        // What it has sent is carried out, even if it has hung up since and does not wait for an answer. One that has
-        // only ended its own half of the connection does wait, and is not gone.
-        if client.read() {
-            self.go_on(id);
-        } else {
-            self.clients.remove(id);
-        }
-        if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
-            // On a log that it followed, or on a job: the job goes on.
-            self.clients.remove(id);
-        }
-    }
-
-    /// Handles what a client has sent, sends what there is for it, and watches it for what it waits for.
-    fn go_on(&mut self, id: ClientId) {
-        loop {
-            let Some(client) = self.clients.get(id) else { return };
-            methods::send_lines(client, &self.supervisor);
-            let before = client.has_output();
-            if !client.write() {
-                return self.clients.remove(id);
-            }
-            // More of a log fits now.
-            if before && !client.has_output() && matches!(client.pending, Pending::Lines(_)) {
-                continue;
-            }
-            if !client.takes_calls() {
-                break;
-            }
-            let message = match client.next_call() {
-                Ok(Some(message)) => message,
-                Ok(None) => break,
-                Err(error) => {
-                    log::warn!("a client (user {}) is cut off: {error}", client.uid);
-                    return self.clients.remove(id);
-                }
-            };
-            let mut context =
-                Context { supervisor: &mut self.supervisor, mode: &self.mode, next_waiter: &mut self.next_waiter };
-            if let Err(error) = methods::call(client, &message, &mut context) {
-                log::warn!("a client (user {}) sent what is no call, and is cut off: {error}", client.uid);
-                return self.clients.remove(id);
-            }
-        }
-        let Some(client) = self.clients.get(id) else { return };
-        let mut flags = READING;
-        if !client.listens() {
-            // What it sends meanwhile waits; that it hangs up does not.
-            flags.remove(EventFlags::IN);
-        }
-        if client.has_output() {
-            flags |= EventFlags::OUT;
-        }
-        if let Err(error) = epoll::modify(&self.supervisor.host.epoll, client.fd(), Token::Client(id).data(), flags) {
-            log::warn!("a client cannot be watched: {error}");
-            self.clients.remove(id);
-        }
-    }
-
     fn read_output(&mut self, id: UnitId, last: bool) {
         let time = self.supervisor.host.now().boot;
         if self.supervisor.host.outputs.drain(id, time, last) || last {
@@ -498,9 +356,6 @@ impl Daemon {
         }
     }
 }
-
-/// That a client hangs up altogether is told without being asked for; epoll_ctl(2), `EPOLLHUP`.
-const READING: EventFlags = EventFlags::IN;
 
 fn exited(role: Role, exit: Exit) -> Event {
     match role {

@@ -1,10 +1,12 @@
 //! What the supervisor asks of the system, behind one trait: the real one makes processes, and the tests' double can
-//! make any call fail. Beside it, what only the real one needs: [`sys`], [`spawn`], [`cgroup`], [`users`].
+//! make any call fail. Beside it, what only the real one needs: [`sys`], [`spawn`], [`cgroup`],
+//! [`users`], [`token`].
 
 pub mod cgroup;
 pub mod real;
 pub mod spawn;
 pub mod sys;
+pub mod token;
 pub mod users;
 
 use std::io;

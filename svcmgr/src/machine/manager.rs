@@ -1,10 +1,13 @@
 //! All units: a change of one sets others in motion, through queues that are worked off before any action is handed
-//! out. Requests, their answers, the boot and the end are kept here too.
+//! out. Requests and their answers are in [`jobs`], the boot in [`boot`].
+
+mod boot;
+mod jobs;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::graph::{Graph, Node, UnitId};
-use crate::unit::{Kind, ServiceType, StartType, Unit};
+use crate::unit::{StartType, Unit};
 
 use super::unit::{UnitAction, step};
 use super::{Event, Goal, Now, Phase, UnitState};
@@ -56,10 +59,6 @@ enum Wish {
     Up,
     Down,
 }
-
-/// A service of which nobody knows more than that its program was executed has to live this long, in microseconds,
-/// before the boot is complete with it: most that cannot work die at once.
-const LIVES: u64 = 100_000;
 
 /// All units, and what is between them.
 #[derive(Debug)]
@@ -159,118 +158,6 @@ impl Machine {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Takes over what the supervisor before this one wrote down. Before [`Machine::boot`].
-    pub fn restore(&mut self, id: UnitId, state: UnitState) {
-        let Some(slot) = self.states.get_mut(id.index()) else { return };
-        // A unit that was refused when it was loaded may still run, from when it was not.
-        if slot.phase == Phase::Refused && state.phase.is_down() {
-            return;
-        }
-        *slot = state;
-        if let Some(at) = slot.deadline {
-            self.timers.insert((at, id));
-        }
-        if !slot.phase.is_down() {
-            self.busy = self.busy.saturating_add(1);
-            self.checks.push_back(id);
-        }
-    }
-
-    /// The boot was complete already, before the supervisor died.
-    pub fn restore_boot(&mut self, summary: BootSummary) {
-        self.boot_complete = Some(summary);
-    }
-
-    /// Starts the auto units but those that were taken over.
-    pub fn boot(&mut self, now: Now, taken_over: &BTreeSet<UnitId>) {
-        let autos: Vec<UnitId> = self.autos().collect();
-        let mut seen = taken_over.clone();
-        self.boot_begun = true;
-        // By what was written down, before anything moves because of others.
-        for id in taken_over {
-            self.resume(*id);
-        }
-        if !self.ending {
-            // The supervisor may have died between writing down a unit that waits and what it waits for.
-            for id in taken_over {
-                if self.phase(*id) == Phase::Queued {
-                    self.pull(*id, true, &mut BTreeSet::new());
-                }
-            }
-            for id in &autos {
-                self.pull(*id, true, &mut seen);
-            }
-        }
-        self.propagate(now);
-        self.unsettled = autos.iter().copied().filter(|id| !self.is_settled(*id)).collect();
-        let last = autos.iter().filter_map(|id| self.state(*id)?.active_at).max();
-        self.last_up_at = self.last_up_at.max(last.unwrap_or(0));
-        self.check_boot(now);
-    }
-
-    fn autos(&self) -> impl Iterator<Item = UnitId> + '_ {
-        self.graph.iter().map(|(id, _)| id).filter(|id| self.start_type(*id).0 == StartType::Auto)
-    }
-
-    /// How the boot went, once it is complete.
-    pub fn boot_summary(&self) -> Option<&BootSummary> {
-        self.boot_complete.as_ref()
-    }
-
-    fn summarize_boot(&self) -> BootSummary {
-        let mut summary = BootSummary { up_at: self.last_up_at, ..BootSummary::default() };
-        for id in self.autos() {
-            summary.auto = summary.auto.saturating_add(1);
-            let Some((unit, state)) = self.unit(id).zip(self.state(id)) else { continue };
-            if state.phase == Phase::Done || state.is_steady() {
-                summary.up = summary.up.saturating_add(1);
-            } else {
-                summary.failed.push(unit.name.clone());
-            }
-        }
-        summary
-    }
-
-    /// Starts a unit and what it needs. The answer comes as an action.
-    pub fn request_start(&mut self, id: UnitId, waiter: WaiterId, now: Now) -> Result<(), Refusal> {
-        self.may_start(id)?;
-        self.wait(id, waiter, Wish::Up);
-        self.events.push_back((id, Event::Start { fresh: true }));
-        let mut seen = BTreeSet::new();
-        self.pull(id, true, &mut seen);
-        self.propagate(now);
-        self.answer(id);
-        Ok(())
-    }
-
-    /// Stops a unit and what requires it. The answer comes as an action.
-    pub fn request_stop(&mut self, id: UnitId, waiter: WaiterId, now: Now) {
-        self.wait(id, waiter, Wish::Down);
-        for other in self.dependants(id) {
-            self.events.push_back((other, Event::Stop));
-        }
-        self.propagate(now);
-        self.answer(id);
-    }
-
-    /// Stops a unit and what requires it, and starts them again. The answer comes as an action.
-    pub fn request_restart(&mut self, id: UnitId, waiter: WaiterId, now: Now) -> Result<(), Refusal> {
-        self.may_start(id)?;
-        self.wait(id, waiter, Wish::Up);
-        let again = self.dependants(id);
-        self.events.extend(again.iter().map(|other| (*other, Event::Restart)));
-        // All that start again need what their first start needed.
-        let mut seen: BTreeSet<UnitId> = again.iter().copied().collect();
-        let needs =
-            again.iter().map(|other| self.node(*other)).flat_map(|node| node.requires.iter().chain(&node.wants));
-        for other in needs.copied().collect::<Vec<_>>() {
-            self.pull(other, true, &mut seen);
-        }
-        self.propagate(now);
-        self.answer(id);
-        Ok(())
-    }
-
     /// Stops everything, in reverse order; [`Action::AllStopped`] follows.
     pub fn shutdown(&mut self, now: Now) {
         if self.ending {
@@ -319,96 +206,6 @@ impl Machine {
             state.status = status;
             self.dirty.insert(id);
         }
-    }
-
-    /// Actions that were lost with the supervisor before this one: whatever a unit's phase waits for is set going
-    /// again. All of them may be carried out twice without harm.
-    fn resume(&mut self, id: UnitId) {
-        let Some(state) = self.states.get(id.index()) else { return };
-        let none_is_known = state.main.is_none() && state.control.is_none();
-        let signal = match state.phase {
-            Phase::StopTerm => self.unit(id).map(|unit| unit.service.kill_signal),
-            Phase::StopKill | Phase::StopFinal => Some(libc::SIGKILL),
-            _ => None,
-        };
-        if let Some(signal) = signal {
-            self.actions.push(Action::Unit(id, UnitAction::Signal(signal)));
-            if none_is_known {
-                self.actions.push(Action::Unit(id, UnitAction::AwaitEmpty));
-            }
-            return;
-        }
-        // The process that this phase waits for was never made: as if it had not run.
-        let lost = match state.phase {
-            Phase::StartMain(_) if state.main.is_none() => Some(Event::MainExited(super::Exit::NeverRan)),
-            Phase::StartPre(_) | Phase::StartPost(_) | Phase::StopCommand(_) | Phase::StopPost(_)
-                if state.control.is_none() =>
-            {
-                Some(Event::ControlExited(super::Exit::NeverRan))
-            }
-            _ => None,
-        };
-        self.events.extend(lost.map(|event| (id, event)));
-    }
-
-    fn may_start(&self, id: UnitId) -> Result<(), Refusal> {
-        if self.ending {
-            return Err(Refusal::Ending);
-        }
-        match self.state(id) {
-            Some(state) if state.phase == Phase::Refused => Err(Refusal::Refused(state.reason.clone())),
-            _ => match self.disabled(id) {
-                Some(reason) => Err(Refusal::Refused(reason)),
-                None => Ok(()),
-            },
-        }
-    }
-
-    fn disabled(&self, id: UnitId) -> Option<String> {
-        match self.start_type(id) {
-            (StartType::Disabled, from) => Some(format!("disabled by {from}")),
-            _ => None,
-        }
-    }
-
-    fn wait(&mut self, id: UnitId, waiter: WaiterId, wish: Wish) {
-        self.waiters.entry(id).or_default().push((waiter, wish));
-    }
-
-    /// Queues `id` and what it needs, as far as they are at rest.
-    fn pull(&mut self, id: UnitId, fresh: bool, seen: &mut BTreeSet<UnitId>) {
-        let mut stack = vec![id];
-        while let Some(id) = stack.pop() {
-            if !seen.insert(id) || self.disabled(id).is_some() {
-                continue;
-            }
-            match self.phase(id) {
-                Phase::Inactive | Phase::Failed | Phase::StopHeld => {
-                    self.events.push_back((id, Event::Start { fresh }));
-                }
-                phase if phase.is_stopping() => self.events.push_back((id, Event::Start { fresh })),
-                // It did its work.
-                Phase::Done => {}
-                _ => {}
-            }
-            let node = self.node(id);
-            stack.extend(node.requires.iter().chain(&node.wants).copied());
-        }
-    }
-
-    /// `id` and all units that cannot be without it, directly or not, and are not at rest.
-    fn dependants(&self, id: UnitId) -> Vec<UnitId> {
-        let mut seen = BTreeSet::new();
-        let mut stack = vec![id];
-        let mut found = Vec::new();
-        while let Some(other) = stack.pop() {
-            if !seen.insert(other) || (other != id && self.phase(other).is_down()) {
-                continue;
-            }
-            found.push(other);
-            stack.extend(self.node(other).required_by.iter().copied());
-        }
-        found
     }
 
     fn phase(&self, id: UnitId) -> Phase {
@@ -505,43 +302,6 @@ impl Machine {
         }
     }
 
-    /// Something happened to an auto unit during the boot.
-    fn note_boot(&mut self, id: UnitId, now: Now) {
-        if self.is_settled(id) {
-            self.unsettled.remove(&id);
-        } else {
-            self.unsettled.insert(id);
-        }
-        if matches!(self.phase(id), Phase::Active | Phase::Done)
-            && let Some(at) = self.state(id).and_then(|state| state.active_at)
-        {
-            self.last_up_at = self.last_up_at.max(at.min(now.boot));
-        }
-        self.check_boot(now);
-    }
-
-    fn check_boot(&mut self, now: Now) {
-        self.boot_due = None;
-        if !self.boot_begun || self.boot_complete.is_some() || !self.unsettled.is_empty() || !self.events.is_empty() {
-            return;
-        }
-        let youngest = self.autos().filter_map(|id| self.executed_at(id)).max();
-        let left = youngest.map_or(0, |at| at.saturating_add(LIVES).saturating_sub(now.boot));
-        if left > 0 {
-            self.boot_due = Some(now.mono.saturating_add(left));
-            return;
-        }
-        self.boot_complete = Some(self.summarize_boot());
-        self.actions.push(Action::BootComplete);
-    }
-
-    /// When the program of a unit was executed, if it is up and that is all that is known of it.
-    fn executed_at(&self, id: UnitId) -> Option<u64> {
-        let (unit, state) = self.unit(id).zip(self.state(id))?;
-        let known_by_that = unit.kind == Kind::Service && unit.service.kind == ServiceType::Exec;
-        (known_by_that && state.phase == Phase::Active && state.restarts == 0).then_some(state.active_at?)
-    }
-
     /// Lets a unit that waits for others move on, if it may.
     fn check(&mut self, id: UnitId, now: Now) {
         let event = match self.phase(id) {
@@ -605,41 +365,6 @@ impl Machine {
             _ => state.attempts.saturating_sub(1),
         };
         state.goal == Goal::Up && tried >= burst
-    }
-
-    /// Whether the boot does not wait for it any longer; see "When the boot is complete" at the head of [`super`].
-    fn is_settled(&self, id: UnitId) -> bool {
-        self.state(id).is_none_or(|state| state.phase.is_down() || state.is_steady()) || self.is_hopeless(id)
-    }
-
-    /// Answers those who wait for `id` and whose wish is fulfilled, or cannot be.
-    fn answer(&mut self, id: UnitId) {
-        let Some(waiters) = self.waiters.remove(&id) else { return };
-        let phase = self.phase(id);
-        let hopeless = self.is_hopeless(id);
-        let reason = self.state(id).map(|state| state.reason.clone()).unwrap_or_default();
-        let failed = || if reason.is_empty() { "it failed".to_owned() } else { reason.clone() };
-        let mut left = Vec::new();
-        for (waiter, wish) in waiters {
-            let answer = match (wish, phase) {
-                (Wish::Up, Phase::Active | Phase::Done) => Ok(()),
-                (Wish::Up, Phase::Failed | Phase::Refused) => Err(failed()),
-                (Wish::Up, Phase::Inactive) => Err("it was stopped meanwhile".to_owned()),
-                (Wish::Up, _) if hopeless => Err(format!("it keeps failing: {}", failed())),
-                (Wish::Down, phase) if phase.is_down() => Ok(()),
-                // Gone, and on its way up again, since somebody asked for that meanwhile.
-                (Wish::Down, Phase::Queued) => Ok(()),
-                (Wish::Down, Phase::Active) => Err("it was started again meanwhile".to_owned()),
-                _ => {
-                    left.push((waiter, wish));
-                    continue;
-                }
-            };
-            self.actions.push(Action::Answer(waiter, answer));
-        }
-        if !left.is_empty() {
-            self.waiters.insert(id, left);
-        }
     }
 }
 

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::boot::LIVES;
 use super::*;
 use crate::load::Loaded;
 use crate::machine::{CommandRef, Exit, Process, Role};
+use crate::unit::ServiceType;
 use crate::unit::parse::parse;
 
 fn machine(units: &[(&str, &str)]) -> Machine {

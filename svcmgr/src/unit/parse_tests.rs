@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::unit::service::{Input, KillMode, Output};
 
 fn unit(text: &str) -> Unit {
     parse("x.service", Path::new("/etc/mmos/units/x.service"), text, &Machine::default())

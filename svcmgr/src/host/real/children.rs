@@ -1,0 +1,220 @@
+//! The processes of services from their start to their end: our own, and those that are taken over from a supervisor
+//! that died, which PID 1 reaps.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll::{self, EventFlags};
+use rustix::process::{WaitId, WaitIdOptions};
+
+use super::RealHost;
+use crate::graph::UnitId;
+use crate::host::spawn;
+use crate::host::sys::{ChildStep, NEVER_RAN};
+use crate::host::token::Token;
+use crate::machine::{Exit, Process, Role};
+
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) pid: i32,
+    /// None for one that was gone before we could take it over.
+    pub(super) pidfd: Option<OwnedFd>,
+    /// Through which it is released and tells whether its program could be executed.
+    pub(super) socket: Option<OwnedFd>,
+    /// Ours to reap; PID 1 reaps the others and tells us.
+    pub(super) ours: bool,
+    /// Taken over before it executed its program.
+    pub(super) unexecuted: bool,
+    /// Why its program could not be executed.
+    pub(super) failure: Option<String>,
+}
+
+/// What became of a process that the supervisor before this one made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopted {
+    /// It runs its program.
+    Running,
+    /// It waits to be released, in vain: it will end.
+    Waiting,
+    /// It is gone.
+    Gone,
+}
+
+impl RealHost {
+    /// What a process told about its start: `Some(true)`: its program is executed; `Some(false)`: it could not be.
+    pub fn started(&mut self, id: UnitId, role: Role) -> Option<bool> {
+        let child = self.children.get_mut(&(id, role))?;
+        let socket = child.socket.as_ref()?;
+        let mut message = [0; 5];
+        let told = match rustix::net::recv(socket, &mut message, rustix::net::RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => true,
+            Ok(_) => {
+                let [step, a, b, c, d] = message;
+                child.failure = Some(failure(step, i32::from_ne_bytes([a, b, c, d])));
+                false
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return None,
+            Err(error) => {
+                log::debug!("process {}: its start cannot be followed: {error}", child.pid);
+                true
+            }
+        };
+        child.socket = None;
+        Some(told)
+    }
+
+    /// How a process of ours ended, if it has.
+    pub fn reap(&mut self, id: UnitId, role: Role) -> Option<Exit> {
+        let child = self.children.get(&(id, role))?;
+        if !child.ours {
+            return None;
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let pidfd = child.pidfd.as_ref()?;
+        let exit = match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options) {
+            Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => Exit::Code(code),
+                (None, Some(signal)) => Exit::Signal { signal, core: status.dumped() },
+                (None, None) => Exit::Unknown,
+            },
+            Ok(None) | Err(rustix::io::Errno::INTR) => return None,
+            Err(error) => {
+                log::warn!("process {} cannot be reaped: {error}", child.pid);
+                Exit::Unknown
+            }
+        };
+        self.forget(id, role, exit)
+    }
+
+    /// PID 1 says how a process that we took over ended.
+    pub fn reaped(&mut self, pid: i32, exit: Exit) -> Option<(UnitId, Role, Exit)> {
+        let (id, role) = self.role_of(pid)?;
+        if self.children.get(&(id, role))?.ours {
+            return None;
+        }
+        let exit = self.forget(id, role, exit)?;
+        Some((id, role, exit))
+    }
+
+    /// Ends all bookkeeping of a process; how it ended, in the words that matter.
+    pub fn forget(&mut self, id: UnitId, role: Role, exit: Exit) -> Option<Exit> {
+        let child = self.children.remove(&(id, role))?;
+        self.pids.remove(&child.pid);
+        Some(match (exit, child.failure) {
+            (_, Some(failure)) => Exit::NotExecuted(failure),
+            (Exit::Code(NEVER_RAN), None) if child.unexecuted => Exit::NeverRan,
+            (exit, None) => exit,
+        })
+    }
+
+    /// A process that we took over has ended, and PID 1 has not said how yet: no longer watched, since its
+    /// descriptor would be ready for ever.
+    pub fn unwatch(&self, id: UnitId, role: Role) {
+        if let Some(pidfd) = self.children.get(&(id, role)).and_then(|child| child.pidfd.as_ref()) {
+            let _ = epoll::delete(&self.epoll, pidfd);
+        }
+    }
+
+    /// Whether a process is still in the books.
+    pub fn knows(&self, id: UnitId, role: Role) -> bool {
+        self.children.contains_key(&(id, role))
+    }
+
+    /// Whether a process is ours to reap, not PID 1's.
+    pub fn is_ours(&self, id: UnitId, role: Role) -> bool {
+        self.children.get(&(id, role)).is_some_and(|child| child.ours)
+    }
+
+    /// Takes over a process that the supervisor before this one made, if it is still the one that it made.
+    pub fn adopt(&mut self, id: UnitId, role: Role, process: Process) -> Adopted {
+        let Ok(pidfd) = spawn::pidfd_open(process.pid) else { return Adopted::Gone };
+        // The pidfd pins the process: what is read of it after opening speaks of the same one.
+        if process.born != 0 && !born_at(process.pid, process.born) {
+            return Adopted::Gone;
+        }
+        if let Err(error) = self.watch(pidfd.as_fd(), Token::Process(id, role), EventFlags::IN) {
+            log::error!("process {} cannot be watched: {error}", process.pid);
+        }
+        let unexecuted = process.born != 0 && is_still_us(process.pid);
+        let child =
+            Child { pid: process.pid, pidfd: Some(pidfd), socket: None, ours: false, unexecuted, failure: None };
+        self.children.insert((id, role), child);
+        self.pids.insert(process.pid, (id, role));
+        self.groups.entry(id).or_default().push(process.pid);
+        if unexecuted { Adopted::Waiting } else { Adopted::Running }
+    }
+
+    /// A process that the supervisor before this one made is gone: kept in the books until PID 1 says how it ended.
+    pub fn mourn(&mut self, id: UnitId, role: Role, process: Process, starting: bool) {
+        let pid = process.pid;
+        // It may have been gone before it ever ran: then its code says so.
+        let child = Child { pid, pidfd: None, socket: None, ours: false, unexecuted: starting, failure: None };
+        self.children.insert((id, role), child);
+        self.pids.insert(pid, (id, role));
+    }
+
+    /// A service names another process as its main one.
+    pub fn rename_main(&mut self, id: UnitId, pid: i32) -> io::Result<Process> {
+        let pidfd = spawn::pidfd_open(pid)?;
+        self.watch(pidfd.as_fd(), Token::Process(id, Role::Main), EventFlags::IN)?;
+        if let Some(old) = self.children.remove(&(id, Role::Main)) {
+            self.pids.remove(&old.pid);
+        }
+        // A grandchild of ours, or a child: waitid tells when the time comes; PID 1 if it is not ours.
+        let child = Child {
+            pid,
+            pidfd: Some(pidfd),
+            socket: None,
+            ours: is_child_of_us(pid),
+            unexecuted: false,
+            failure: None,
+        };
+        self.children.insert((id, Role::Main), child);
+        self.pids.insert(pid, (id, Role::Main));
+        Ok(Process { pid, born: 0 })
+    }
+}
+
+/// In words, what a child reported.
+fn failure(step: u8, errno: i32) -> String {
+    let error = io::Error::from_raw_os_error(errno);
+    match ChildStep::from_number(step) {
+        Some(ChildStep::Session) => format!("no session of its own: {error}"),
+        Some(ChildStep::Terminal) => format!("its terminal cannot be opened (TTYPath=): {error}"),
+        Some(ChildStep::Streams) => format!("its standard streams cannot be set: {error}"),
+        Some(ChildStep::Groups) => format!("its groups cannot be set (Group=): {error}"),
+        Some(ChildStep::User) => format!("its user cannot be set (User=): {error}"),
+        Some(ChildStep::Directory) => format!("its working directory cannot be entered (WorkingDirectory=): {error}"),
+        Some(ChildStep::Limits) => format!("its limits cannot be set (LimitNOFILE= and so on): {error}"),
+        Some(ChildStep::Nice) => format!("its nice level cannot be set (Nice=): {error}"),
+        Some(ChildStep::OomScore) => format!("its OOM score cannot be set (OOMScoreAdjust=): {error}"),
+        Some(ChildStep::Execute) => format!("its program cannot be executed: {error}"),
+        None => format!("it could not be started: {error}"),
+    }
+}
+
+/// Field `n` (from 1) of `/proc/PID/stat`; proc_pid_stat(5). The name in field 2 may hold anything, even `) `.
+fn stat_field(pid: i32, n: usize) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    rest.split(' ').nth(n.checked_sub(3)?)?.parse().ok()
+}
+
+/// Whether a process was made at `born` (microseconds of `CLOCK_BOOTTIME`), as exactly as the kernel tells: in clock
+/// ticks. The supervisor took the time just before it made it.
+fn born_at(pid: i32, born: u64) -> bool {
+    let Some(ticks) = stat_field(pid, 22) else { return false };
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let started = ticks.saturating_mul(1_000_000).checked_div(per_second).unwrap_or(0);
+    started.abs_diff(born) <= 100_000
+}
+
+fn is_still_us(pid: i32) -> bool {
+    let exe = |who: &str| fs::read_link(format!("/proc/{who}/exe")).ok();
+    exe(&pid.to_string()).is_some_and(|theirs| Some(theirs) == exe("self"))
+}
+
+fn is_child_of_us(pid: i32) -> bool {
+    stat_field(pid, 4) == Some(u64::from(std::process::id()))
+}

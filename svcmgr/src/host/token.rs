@@ -1,0 +1,62 @@
+//! What an epoll event speaks of, as the 64 bits that the kernel keeps for us.
+
+use rustix::event::epoll::EventData;
+
+use crate::graph::UnitId;
+use crate::machine::Role;
+
+/// What an epoll event speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is what its name says")]
+pub enum Token {
+    Init,
+    Signals,
+    Notify,
+    Listener,
+    Client(u32),
+    Output(UnitId),
+    Process(UnitId, Role),
+    Start(UnitId, Role),
+    Population(UnitId),
+}
+
+impl Token {
+    /// As the kernel keeps it: the kind in the upper half, the number in the lower.
+    pub fn data(self) -> EventData {
+        let (kind, number) = match self {
+            Token::Init => (0, 0),
+            Token::Signals => (1, 0),
+            Token::Notify => (2, 0),
+            Token::Listener => (3, 0),
+            Token::Client(n) => (4, n),
+            Token::Output(id) => (5, id.0),
+            Token::Process(id, Role::Main) => (6, id.0),
+            Token::Process(id, Role::Control) => (7, id.0),
+            Token::Start(id, Role::Main) => (8, id.0),
+            Token::Start(id, Role::Control) => (9, id.0),
+            Token::Population(id) => (10, id.0),
+        };
+        EventData::new_u64(u64::from(number) | (kind << 32))
+    }
+
+    /// Back from what the kernel kept.
+    pub fn from_data(data: EventData) -> Option<Token> {
+        let data = data.u64();
+        let number = u32::try_from(data & u64::from(u32::MAX)).ok()?;
+        let id = UnitId(number);
+        Some(match data >> 32 {
+            0 => Token::Init,
+            1 => Token::Signals,
+            2 => Token::Notify,
+            3 => Token::Listener,
+            4 => Token::Client(number),
+            5 => Token::Output(id),
+            6 => Token::Process(id, Role::Main),
+            7 => Token::Process(id, Role::Control),
+            8 => Token::Start(id, Role::Main),
+            9 => Token::Start(id, Role::Control),
+            10 => Token::Population(id),
+            _ => return None,
+        })
+    }
+}
