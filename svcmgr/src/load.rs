@@ -156,12 +156,12 @@ fn read_text(path: &Path, is_plain: bool) -> io::Result<String> {
     if !is_plain && !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut file = fs::File::open(path)?;
-    let mut buffer = [0; USUAL_FILE];
-    let length = io::Read::read(&mut file, &mut buffer)?;
-    let mut bytes = buffer.get(..length).unwrap_or_default().to_vec();
+    let file = fs::File::open(path)?;
+    let mut bytes = Vec::with_capacity(USUAL_FILE);
+    // Without clearing the memory first, which would cost more than the reading.
+    let length = rustix::io::read(&file, rustix::buffer::spare_capacity(&mut bytes))?;
     // A regular file gives less than it is asked for at its end alone.
-    if length == USUAL_FILE {
+    if length >= USUAL_FILE {
         io::Read::read_to_end(&mut io::Read::take(file, MAX_FILE), &mut bytes)?;
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE {
             return Err(io::Error::other(format!("it is longer than {MAX_FILE} bytes")));
