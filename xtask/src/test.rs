@@ -14,7 +14,8 @@ pub fn test(args: &Args) -> anyhow::Result<()> {
     build::binaries()?;
     build::images(&[], false)?;
     let mut command = build::cargo();
-    command.arg("test");
+    // All that is wrong shall be seen in one run.
+    command.args(["test", "--no-fail-fast"]);
     if args.words.is_empty() {
         command.arg("--workspace");
     }
