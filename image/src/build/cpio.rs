@@ -1,6 +1,7 @@
 //! Writes cpio archives in the "newc" format, which the kernel unpacks into its first root
 //! (`Documentation/driver-api/early-userspace/buffer-format.rst`).
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 /// What an entry is.
@@ -17,6 +18,8 @@ pub enum Kind {
 pub struct Writer<W> {
     out: W,
     inode: u32,
+    /// The folders written so far.
+    folders: BTreeSet<String>,
 }
 
 /// The kernel accepts names up to `PATH_MAX`.
@@ -24,14 +27,29 @@ const NAME_MAX: usize = 4096;
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W) -> Writer<W> {
-        Writer { out, inode: 0 }
+        Writer { out, inode: 0, folders: BTreeSet::new() }
     }
 
     /// Writes an entry whose data is in memory: a file's content, a symlink's target, else empty.
     pub fn entry(&mut self, name: &str, kind: Kind, permissions: u32, data: &[u8]) -> io::Result<()> {
         self.header(name, kind, permissions, data.len() as u64)?;
         self.out.write_all(data)?;
+        if kind == Kind::Directory {
+            self.folders.insert(name.to_owned());
+        }
         self.pad(data.len() as u64)
+    }
+
+    /// Writes the folders that `name` lies in, but for those that the archive has: the kernel makes none by itself,
+    /// and a file without its folder is lost.
+    pub fn folders_to(&mut self, name: &str) -> io::Result<()> {
+        for (at, _) in name.match_indices('/') {
+            let folder = name.get(..at).unwrap_or_default();
+            if !self.folders.contains(folder) {
+                self.entry(folder, Kind::Directory, 0o755, b"")?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a file of `size` bytes that is read from `data`.

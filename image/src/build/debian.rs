@@ -6,8 +6,9 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 use super::definition::Debian;
-use super::host;
-use super::manifest::{self, Inputs};
+use super::host::{self, entries};
+use super::inputs::{Inputs, text_sha256};
+use super::tree::Tree;
 
 /// Fetches the package `name`, unless the cache has one of that name, and gives back its file.
 /// `refresh` asks the registry again.
@@ -15,7 +16,7 @@ pub fn package(name: &str, refresh: bool) -> anyhow::Result<PathBuf> {
     let folder = host::cache("debs")?;
     let cached = || -> anyhow::Result<Option<PathBuf>> {
         let prefix = format!("{name}_");
-        let found = manifest::entries(&folder)?;
+        let found = entries(&folder)?;
         Ok(found.into_iter().rev().find(|(file, _)| file.starts_with(&prefix) && file.ends_with(".deb")).map(|e| e.1))
     };
     if let Some(path) = cached()?.filter(|_| !refresh) {
@@ -29,7 +30,7 @@ pub fn package(name: &str, refresh: bool) -> anyhow::Result<PathBuf> {
     )
     .with_context(|| format!("cannot fetch the package {name} (has `apt-get update` been run?)"));
     let moved = fetched.and_then(|_| {
-        for (file, path) in manifest::entries(&fetching)? {
+        for (file, path) in entries(&fetching)? {
             std::fs::rename(path, folder.join(file))?;
         }
         Ok(())
@@ -44,7 +45,7 @@ pub fn package(name: &str, refresh: bool) -> anyhow::Result<PathBuf> {
 pub fn newest(pattern: &str, is_match: impl Fn(&str) -> bool, refresh: bool) -> anyhow::Result<String> {
     let version_order =
         |names: Vec<String>| -> Option<String> { names.into_iter().max_by_key(|name| version_key(name)) };
-    let cached = manifest::entries(&host::cache("debs")?)?
+    let cached = entries(&host::cache("debs")?)?
         .into_iter()
         .filter_map(|(file, _)| Some(file.split_once('_')?.0.to_owned()))
         .filter(|name| is_match(name))
@@ -63,12 +64,29 @@ fn version_key(name: &str) -> Vec<u64> {
     name.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// Unpacks a `.deb` into `root`, without running any script of it.
+/// Unpacks a `.deb` into the folder `root`, without running any script of it. Modes and, for root, owners are the
+/// package's: by number, since the names are the device's and may have other numbers here.
 pub fn unpack(deb: &Path, root: &Path) -> anyhow::Result<()> {
-    host::run(Command::new("dpkg-deb").arg("--extract").arg(deb).arg(root))
-        .with_context(|| format!("cannot unpack {}", deb.display()))?;
-    Ok(())
+    host::pipe(
+        Command::new("dpkg-deb").arg("--fsys-tarfile").arg(deb),
+        Command::new("tar").args(["--extract", "--numeric-owner", "--preserve-permissions", "--directory"]).arg(root),
+    )
+    .with_context(|| format!("cannot unpack {}", deb.display()))
 }
+
+/// What mmdebstrap takes from this host, or leaves of its own work, and so is no part of any package. Each path with
+/// all below it.
+const OF_THIS_HOST: [&str; 9] = [
+    "etc/resolv.conf",
+    "etc/hostname",
+    "etc/apt/sources.list",
+    "etc/apt/sources.list.d",
+    "etc/apt/auth.conf",
+    "etc/apt/auth.conf.d",
+    "var/cache/apt",
+    "var/lib/apt",
+    "var/log/apt",
+];
 
 /// A root made of Debian packages: a tar archive in the cache, and the list of packages with their hashes.
 pub struct Root {
@@ -82,7 +100,7 @@ impl Root {
         let mut packages = debian.packages.clone();
         packages.sort();
         let list = packages.join(",");
-        let key = manifest::text_sha256(&format!("{} {list}", debian.suite));
+        let key = text_sha256(&format!("{} {list}", debian.suite));
         let name = format!("{}-{}", debian.suite, key.get(..16).unwrap_or(&key));
         let folder = host::cache("roots")?;
         let root = Root { tar: folder.join(format!("{name}.tar")), sums: folder.join(format!("{name}.sha256")) };
@@ -122,16 +140,16 @@ impl Root {
         Ok(())
     }
 
-    /// Unpacks the root into `target`.
-    pub fn unpack(&self, target: &Path) -> anyhow::Result<()> {
+    /// Unpacks the root into `tree`, which is empty, without what this host left in it.
+    pub fn unpack(&self, tree: &Tree) -> anyhow::Result<()> {
         host::run(
             Command::new("tar")
                 .args(["--extract", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--file"])
                 .arg(&self.tar)
                 .arg("--directory")
-                .arg(target),
+                .arg(tree.path()),
         )?;
-        Ok(())
+        OF_THIS_HOST.iter().try_for_each(|path| tree.remove(path))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The image definition: TOML that names everything an image is made of. Paths in it are relative to its folder.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -107,7 +107,7 @@ pub enum Compression {
 /// A package given as a folder with a `package.toml`: which file goes where.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Package {
+pub struct FileList {
     pub name: String,
     /// Path in the root, and where the file comes from: relative to the package's folder, or `@bin@/NAME` for a
     /// device binary of this workspace.
@@ -135,6 +135,7 @@ impl Definition {
         let folder = path.parent().unwrap_or(Path::new("."));
         it.check().with_context(|| format!("{}: cannot be built", path.display()))?;
         let paths = it.packages.iter_mut().chain(&mut it.units).chain(&mut it.profiles);
+        // A link to one of these is followed when it is read; the name that it gives is the link's.
         for path in paths.chain(&mut it.tree).chain(&mut it.kernel_modules) {
             *path = folder.join(&*path);
             if !path.exists() {
@@ -179,19 +180,28 @@ impl Definition {
     }
 }
 
-impl Package {
+impl FileList {
+    /// What it is called in the folder.
+    pub const NAME: &str = "package.toml";
+
     /// Reads the `package.toml` in `folder`; `None` where there is none.
-    pub fn read(folder: &Path) -> anyhow::Result<Option<Package>> {
-        let path = folder.join("package.toml");
+    pub fn read(folder: &Path) -> anyhow::Result<Option<FileList>> {
+        let path = folder.join(FileList::NAME);
         if !path.is_file() {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let package: Package = toml::from_str(&text).with_context(|| format!("{} is not a package", path.display()))?;
-        if let Some(target) = package.files.keys().find(|target| !target.is_absolute()) {
-            bail!("{}: {} must begin with a slash: it is a path in the root", path.display(), target.display());
+        let list: FileList = toml::from_str(&text).with_context(|| format!("{} is not a package", path.display()))?;
+        let plain =
+            |target: &Path| target.is_absolute() && !target.components().any(|part| part == Component::ParentDir);
+        if let Some(target) = list.files.keys().find(|target| !plain(target)) {
+            bail!(
+                "{}: {} must begin with a slash and hold no \"..\": it is a path in the root",
+                path.display(),
+                target.display()
+            );
         }
-        Ok(Some(package))
+        Ok(Some(list))
     }
 }
 

@@ -7,9 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
+use super::debian;
 use super::definition::{Definition, Modules};
-use super::manifest::{self, Inputs};
-use super::{debian, host};
+use super::host::{self, entries};
+use super::inputs::{Detail, Inputs};
 
 /// A kernel, and where its modules lie.
 pub struct Kernel {
@@ -61,9 +62,9 @@ impl Kernel {
     /// Notes the package or the file that the kernel came from.
     pub fn note(&self, inputs: &mut Inputs) -> anyhow::Result<()> {
         let (kind, name, path) = &self.origin;
-        inputs.add(kind, name, path)?;
+        inputs.add(kind, name, path, Detail::Content)?;
         if let (&"file", Some(modules)) = (kind, &self.modules) {
-            inputs.add("file", "kernel_modules", modules)?;
+            inputs.add("file", "kernel_modules", modules, Detail::Content)?;
         }
         Ok(())
     }
@@ -84,10 +85,10 @@ impl Kernel {
         let target = work.join(&folder);
         for relative in closure(&Table::read(all)?, &names)? {
             let from = all.join(&relative);
-            let plain = relative.trim_end_matches(".xz").trim_end_matches(".zst").to_owned();
-            let to = target.join(plain);
+            let (plain, content) = decompressed(&from)?;
+            let to = target.join(&relative).with_file_name(plain);
             std::fs::create_dir_all(to.parent().unwrap_or(&target))?;
-            std::fs::write(&to, decompressed(&from)?)?;
+            std::fs::write(&to, content)?;
         }
         std::fs::create_dir_all(&target)?;
         for table in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
@@ -172,19 +173,26 @@ fn closure(table: &Table, wanted: &[&str]) -> anyhow::Result<BTreeSet<String>> {
     Ok(paths)
 }
 
-fn decompressed(path: &Path) -> anyhow::Result<Vec<u8>> {
+/// A module as the device loads it, and its name: `x.ko` of `x.ko`, `x.ko.xz`, `x.ko.zst` or `x.ko.gz`, which are all
+/// that the kernel's build makes (`CONFIG_MODULE_COMPRESS_*` in `kernel/module/Kconfig`).
+fn decompressed(path: &Path) -> anyhow::Result<(PathBuf, Vec<u8>)> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut plain = Vec::new();
-    match path.extension().and_then(|extension| extension.to_str()) {
+    let result = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("ko") => Ok(bytes),
         Some("xz") => liblzma::read::XzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).map(|_| plain),
         Some("zst") => zstd::stream::decode_all(bytes.as_slice()),
-        _ => Ok(bytes),
-    }
-    .with_context(|| format!("cannot decompress {}", path.display()))
+        Some("gz") => flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut plain).map(|_| plain),
+        _ => bail!("{} is no .ko file, nor one compressed as .xz, .zst or .gz; run depmod anew", path.display()),
+    };
+    let plain = result.with_context(|| format!("cannot decompress {}", path.display()))?;
+    let name =
+        if path.extension().is_some_and(|extension| extension == "ko") { path.file_name() } else { path.file_stem() };
+    Ok((PathBuf::from(name.unwrap_or_default()), plain))
 }
 
 fn collect(folder: &Path, name: &str, files: &mut Vec<(String, PathBuf)>) -> anyhow::Result<()> {
-    for (entry, path) in manifest::entries(folder)? {
+    for (entry, path) in entries(folder)? {
         let name = format!("{name}/{entry}");
         if path.is_dir() {
             collect(&path, &name, files)?;

@@ -4,25 +4,35 @@
 //! definition ─► ingredients (fetched, read) ─► inputs with hashes ─► same as last time? ─► nothing to do
 //!                                                                  └► tree in a folder ─► captured as a WIM
 //! ```
+//! The output folder is locked before the definition is read, so that the last build to begin has the last word.
 
+mod caller;
 mod cpio;
 mod debian;
 mod definition;
+mod elf;
 mod host;
 mod initramfs;
+mod inputs;
+mod join;
 mod kernel;
 mod manifest;
+mod output;
+mod packages;
 mod root;
 mod tree;
 
-use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
 use definition::{Compression, Definition};
+use inputs::{Detail, Inputs, sha256};
+pub use join::{Args as JoinArgs, run as join};
 use kernel::Kernel;
-use manifest::{Inputs, Manifest};
+use manifest::Manifest;
+use output::Output;
 use root::Ingredients;
 
 #[derive(clap::Args)]
@@ -43,24 +53,12 @@ pub struct Args {
     refresh: bool,
 }
 
-#[derive(clap::Args)]
-pub struct JoinArgs {
-    /// The initramfs to begin with
-    initramfs: PathBuf,
-    /// File to add, and its path in the initramfs
-    #[arg(long = "add", value_name = "FILE=/PATH", required = true)]
-    add: Vec<String>,
-    /// The file to write
-    #[arg(long, value_name = "FILE")]
-    out: PathBuf,
-}
-
 /// One image that is being built.
 struct Build<'a> {
     definition: &'a Definition,
     kernel: Kernel,
     ingredients: Ingredients<'a>,
-    out: PathBuf,
+    out: &'a Path,
 }
 
 /// The outputs, in the order in which they are made: the initramfs may hold the root's hash.
@@ -73,42 +71,56 @@ enum Part {
 
 /// Builds the image that `args` name.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let definition = Definition::read(&args.definition)?;
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make {}", args.out.display()))?;
-    let out = args.out.canonicalize()?;
-    let lock = File::create(out.join(".lock"))?;
-    lock.lock().with_context(|| format!("cannot lock {}", out.display()))?;
+    let hand_over = caller::HandOver::prepare(&args.out)?;
+    let result = Output::take(&args.out).and_then(|out| build(args, &out));
+    // After a failure, too: what was fetched until then is kept.
+    if let Some(note) = hand_over.map(|it| it.carry_out(&Part::ALL.map(Part::file))).and_then(Result::err) {
+        println!("note: what was made still belongs to root: {note:#}");
+    }
+    result
+}
 
+fn build(args: &Args, out: &Output) -> anyhow::Result<()> {
+    out.clear(&Part::ALL.map(Part::file))?;
+    let definition = Definition::read(&args.definition)?;
     let kernel = Kernel::get(&definition, args.refresh)?;
-    let ingredients = Ingredients::gather(&definition, &args.rootfs, &args.bin_dir, args.refresh)?;
+    let ingredients =
+        Ingredients::gather(&definition, &args.rootfs, &args.bin_dir, allows_shell(&definition), args.refresh)?;
+    let out = out.path.as_path();
     let build = Build { definition: &definition, kernel, ingredients, out };
-    let mut manifest = Manifest::read(&build.out);
-    let mut next = Manifest {
+    let mut manifest = Manifest {
         name: definition.name.clone(),
         version: definition.version.clone(),
         builder: manifest::builder(),
-        ..Manifest::default()
+        definition: Inputs::default(),
+        ..Manifest::read(out)
     };
-    let ourselves = manifest::sha256(Path::new("/proc/self/exe"))?;
-    for part in [Part::Kernel, Part::Root, Part::Initramfs] {
+    build.ingredients.note_definition(&mut manifest.definition, &args.definition)?;
+    let ourselves = sha256(Path::new("/proc/self/exe"))?;
+    for part in Part::ALL {
         let name = part.file();
-        let mut inputs = build.inputs(part, &next)?;
+        let mut inputs = build.inputs(part, &manifest)?;
         inputs.note("binary", "mmos-image", &ourselves);
-        if manifest.is_current(&build.out, name, &inputs) {
-            next.outputs.extend(manifest.outputs.remove_entry(name));
+        if manifest.is_current(out, name, &inputs) {
             println!("{name}: up to date ({} inputs)", inputs.len());
             continue;
         }
+        build.check_rights(part)?;
         let begun = std::time::Instant::now();
-        build.make(part, &next)?;
-        next.record(&build.out, name, inputs)?;
-        let bytes = next.outputs.get(name).map_or(0, |output| output.bytes);
+        manifest.forget(out, name)?;
+        for note in build.make(part, &manifest)? {
+            println!("{name}: note: {note}");
+        }
+        manifest.record(out, name, inputs)?;
+        let bytes = manifest.outputs.get(name).map_or(0, |output| output.bytes);
         println!("{name}: {} in {:.1} s", indicatif::BinaryBytes(bytes), begun.elapsed().as_secs_f64());
     }
-    next.write(&build.out)
+    manifest.write(out)
 }
 
 impl Part {
+    const ALL: [Part; 3] = [Part::Kernel, Part::Root, Part::Initramfs];
+
     fn file(self) -> &'static str {
         match self {
             Part::Kernel => "vmlinuz",
@@ -126,11 +138,11 @@ impl Build<'_> {
             Part::Kernel => self.kernel.note(&mut inputs)?,
             Part::Initramfs => {
                 self.kernel.note(&mut inputs)?;
-                inputs.setting("modules.include", &self.definition.modules.include.join(" "));
+                inputs.setting("modules.include", &format!("{:?}", self.definition.modules.include));
                 inputs.setting("boot.toml", &self.boot_config(made)?);
-                inputs.add("binary", "init", &self.ingredients.bin.join("init"))?;
-                if self.allows_shell() {
-                    inputs.add("package", "busybox", &self.ingredients.busybox)?;
+                inputs.add("binary", "init", &self.ingredients.bin.join("init"), Detail::Content)?;
+                if allows_shell(self.definition) {
+                    self.ingredients.note_busybox(&mut inputs)?;
                 }
             }
             Part::Root => return self.ingredients.inputs(),
@@ -138,24 +150,38 @@ impl Build<'_> {
         Ok(inputs)
     }
 
-    fn make(&self, part: Part, made: &Manifest) -> anyhow::Result<()> {
+    /// Refuses what cannot be made by this user, while all that was made before still stands.
+    fn check_rights(&self, part: Part) -> anyhow::Result<()> {
+        if matches!(part, Part::Root) && !nix::unistd::geteuid().is_root() {
+            bail!("files of the root belong to root: run this as root, or with sudo");
+        }
+        Ok(())
+    }
+
+    /// Makes a part; `made` has those before it. Gives back what is odd, and yet no error.
+    fn make(&self, part: Part, made: &Manifest) -> anyhow::Result<Vec<String>> {
         let path = self.out.join(part.file());
         match part {
-            Part::Kernel => {
-                let image = &self.kernel.image;
-                std::fs::copy(image, path).with_context(|| format!("cannot copy the kernel {}", image.display()))?;
-                Ok(())
-            }
-            Part::Initramfs => self.make_initramfs(&path, made),
+            Part::Kernel => self.make_kernel(&path).map(|()| Vec::new()),
+            Part::Initramfs => self.make_initramfs(&path, made).map(|()| Vec::new()),
             Part::Root => self.make_root(&path),
         }
+    }
+
+    fn make_kernel(&self, path: &Path) -> anyhow::Result<()> {
+        let image = &self.kernel.image;
+        let part = host::unfinished(path);
+        std::fs::copy(image, &part)
+            .and_then(|_| std::fs::set_permissions(&part, PermissionsExt::from_mode(0o644)))
+            .and_then(|()| std::fs::rename(&part, path))
+            .with_context(|| format!("cannot copy the kernel {}", image.display()))
     }
 
     fn make_initramfs(&self, path: &Path, made: &Manifest) -> anyhow::Result<()> {
         let work = tempfile::tempdir()?;
         let modules = self.kernel.modules(&self.definition.modules, work.path())?;
         let unpack = || self.ingredients.unpack_busybox(&work.path().join("busybox"));
-        let busybox = self.allows_shell().then(unpack).transpose()?;
+        let busybox = allows_shell(self.definition).then(unpack).transpose()?;
         let contents = initramfs::Contents {
             init: &self.ingredients.bin.join("init"),
             busybox: busybox.as_deref(),
@@ -165,12 +191,9 @@ impl Build<'_> {
         initramfs::write(path, &contents)
     }
 
-    fn make_root(&self, path: &Path) -> anyhow::Result<()> {
-        if !nix::unistd::geteuid().is_root() {
-            bail!("files of the root belong to root: run this as root, or with sudo");
-        }
-        let staging = tempfile::Builder::new().prefix(".root-").tempdir_in(&self.out)?;
-        self.ingredients.assemble(staging.path())?;
+    fn make_root(&self, path: &Path) -> anyhow::Result<Vec<String>> {
+        let staging = tempfile::Builder::new().prefix(output::STAGING).tempdir_in(self.out)?;
+        let notes = self.ingredients.assemble(staging.path())?;
         let part = host::unfinished(path);
         let compression = match self.definition.compression {
             Compression::None => wim::capture::Compression::None,
@@ -181,7 +204,7 @@ impl Build<'_> {
         let options = wim::capture::CaptureOptions { compression, solid: self.definition.solid, ..Default::default() };
         wim::capture::capture(staging.path(), &part, &options)?;
         std::fs::rename(&part, path)?;
-        Ok(())
+        Ok(notes)
     }
 
     /// `boot.toml` as `init` reads it, and accepts it.
@@ -204,21 +227,9 @@ impl Build<'_> {
         }
         Ok(text)
     }
-
-    /// Whether recovery may open a shell, which then has to be in the initramfs.
-    fn allows_shell(&self) -> bool {
-        self.definition.boot.get("allow_shell").and_then(toml::Value::as_bool).unwrap_or(false)
-    }
 }
 
-/// Joins an initramfs with files into one archive for a boot loader.
-pub fn join(args: &JoinArgs) -> anyhow::Result<()> {
-    let mut files = Vec::new();
-    for pair in &args.add {
-        match pair.split_once('=') {
-            Some((file, path)) if path.starts_with('/') => files.push((path.to_owned(), PathBuf::from(file))),
-            _ => bail!("--add {pair}: give FILE=/PATH, as in --add root.wim=/root.wim"),
-        }
-    }
-    initramfs::join(&args.initramfs, &files, &args.out)
+/// Whether recovery may open a shell, which then has to be in the initramfs.
+fn allows_shell(definition: &Definition) -> bool {
+    definition.boot.get("allow_shell").and_then(toml::Value::as_bool).unwrap_or(false)
 }

@@ -1,37 +1,53 @@
 //! Putting files into a root that is being made. A path is resolved inside the root, as the device will resolve it:
 //! with `/bin` a link to `usr/bin`, `/bin/x` becomes `usr/bin/x`, and no link leads out of the root.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
-use std::fs::FileTimes;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs::{FileTimes, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 
-use super::manifest::entries;
+use super::host::entries;
 
 /// As many links as Linux follows in one path (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
-/// When what we add was last changed, so that the same inputs give the same image: `SOURCE_DATE_EPOCH`, or the
-/// first second of 2024.
-fn epoch() -> SystemTime {
-    let given = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
-    SystemTime::UNIX_EPOCH
-        .checked_add(Duration::from_secs(given.unwrap_or(1_704_067_200)))
-        .unwrap_or(SystemTime::UNIX_EPOCH)
+/// Seconds since 1970 when what we add was last changed, so that the same inputs give the same image:
+/// `SOURCE_DATE_EPOCH` (<https://reproducible-builds.org/specs/source-date-epoch/>), or the first second of 2024.
+pub fn epoch() -> anyhow::Result<u64> {
+    const OURS: u64 = 1_704_067_200;
+    let Some(given) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(OURS) };
+    let seconds = given.to_str().and_then(|seconds| seconds.parse().ok());
+    seconds.with_context(|| format!("SOURCE_DATE_EPOCH={} is no number of seconds", given.display()))
+}
+
+/// What a copy keeps of the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Whether it can be executed: files belong to root, and are as old as the build says.
+    Executable,
+    /// Mode, owner, time, and which names are one file.
+    All,
 }
 
 /// A root that is being made in a folder.
 pub struct Tree {
     root: PathBuf,
+    /// When what we add was last changed.
+    time: SystemTime,
 }
 
+/// Files with several names that were copied: device and inode of the original, and the first copy.
+type Links = HashMap<(u64, u64), PathBuf>;
+
 impl Tree {
-    pub fn new(root: PathBuf) -> Tree {
-        Tree { root }
+    /// `epoch` as from [`epoch`].
+    pub fn new(root: PathBuf, epoch: u64) -> Tree {
+        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(epoch));
+        Tree { root, time: time.unwrap_or(SystemTime::UNIX_EPOCH) }
     }
 
     pub fn path(&self) -> &Path {
@@ -43,6 +59,26 @@ impl Tree {
     pub fn place(&self, inside: &Path) -> anyhow::Result<PathBuf> {
         let mut todo: VecDeque<OsString> = normal_parts(inside);
         let Some(last) = todo.pop_back() else { return Ok(self.root.clone()) };
+        let missing = |path: &Path| self.make_folder(path).map(|()| true);
+        match self.walk(todo, inside, missing)? {
+            Some(folder) if folder.is_dir() => Ok(folder.join(last)),
+            _ => bail!("{}: a folder on the way to it is a file in the root", inside.display()),
+        }
+    }
+
+    /// Where on the host the path `inside` of the root lies, all links followed, if it is there.
+    pub fn find(&self, inside: &Path) -> anyhow::Result<Option<PathBuf>> {
+        self.walk(normal_parts(inside), inside, |_| Ok(false))
+    }
+
+    /// Goes down the path `todo`, links followed as the device follows them. `missing` says of what is not there
+    /// whether it is there now. `None`: it is not, or goes through a file.
+    fn walk(
+        &self,
+        mut todo: VecDeque<OsString>,
+        inside: &Path,
+        missing: impl Fn(&Path) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Option<PathBuf>> {
         let mut at: Vec<OsString> = Vec::new();
         let mut links = 0_usize;
         while let Some(part) = todo.pop_front() {
@@ -68,12 +104,17 @@ impl Tree {
                     }
                 }
                 Ok(meta) if meta.is_dir() => {}
-                Ok(_) => bail!("{}: {} is a file", inside.display(), here.display()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => self.make_folder(&here)?,
+                Ok(_) if todo.is_empty() => {}
+                Ok(_) => return Ok(None),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    if !missing(&here)? {
+                        return Ok(None);
+                    }
+                }
                 Err(error) => return Err(error).with_context(|| format!("cannot look at {}", here.display())),
             }
         }
-        Ok(self.root.join(at.iter().collect::<PathBuf>()).join(last))
+        Ok(Some(self.root.join(at.iter().collect::<PathBuf>())))
     }
 
     fn make_folder(&self, path: &Path) -> anyhow::Result<()> {
@@ -82,13 +123,14 @@ impl Tree {
             .with_context(|| format!("cannot make {}", path.display()))
     }
 
-    /// Makes sure that there is a folder.
-    pub fn folder(&self, inside: &str, mode: u32) -> anyhow::Result<()> {
+    /// Makes a folder, unless something of that name is there: a base knows best what its `/var/log` is, and a link
+    /// there must not be followed on the host.
+    pub fn folder_if_absent(&self, inside: &str, mode: u32) -> anyhow::Result<()> {
         let path = self.place(Path::new(inside))?;
-        if !path.is_dir() {
+        if std::fs::symlink_metadata(&path).is_err() {
             self.make_folder(&path)?;
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode))?;
         }
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode))?;
         Ok(())
     }
 
@@ -96,7 +138,7 @@ impl Tree {
     pub fn write(&self, inside: &str, content: &[u8], mode: u32) -> anyhow::Result<()> {
         let path = self.cleared(Path::new(inside))?;
         std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
-        self.finish(&path, mode)
+        self.finish(&path, mode, self.time)
     }
 
     /// Makes a symbolic link, unless something of that name is there.
@@ -108,28 +150,65 @@ impl Tree {
         Ok(())
     }
 
-    /// Copies a file, a link or a whole folder of the host to `inside`. Files belong to root; of their mode, what
-    /// counts is whether they can be executed.
-    pub fn copy(&self, from: &Path, inside: &Path) -> anyhow::Result<()> {
-        let meta = std::fs::symlink_metadata(from).with_context(|| format!("cannot read {}", from.display()))?;
+    /// Copies a file or a whole folder of the host to `inside`. `from` itself may be a link to it; links in a folder
+    /// are copied as links. A folder that is there already stays as it is, and gets what is in the other.
+    pub fn copy(&self, from: &Path, inside: &Path, keep: Keep) -> anyhow::Result<()> {
+        let meta = std::fs::metadata(from).with_context(|| format!("cannot read {}", from.display()))?;
+        self.copy_entry(from, &meta, inside, keep, &mut Links::new())
+    }
+
+    fn copy_entry(
+        &self,
+        from: &Path,
+        meta: &Metadata,
+        inside: &Path,
+        keep: Keep,
+        links: &mut Links,
+    ) -> anyhow::Result<()> {
         if meta.is_dir() {
             let path = self.place(inside)?;
             if std::fs::symlink_metadata(&path).is_err() {
                 self.make_folder(&path)?;
+                if keep == Keep::All {
+                    own(&path, meta)?;
+                    std::fs::set_permissions(&path, PermissionsExt::from_mode(meta.mode() & 0o7777))?;
+                }
             }
             for (name, entry) in entries(from)? {
-                self.copy(&entry, &inside.join(name))?;
+                let meta =
+                    std::fs::symlink_metadata(&entry).with_context(|| format!("cannot read {}", entry.display()))?;
+                self.copy_entry(&entry, &meta, &inside.join(name), keep, links)?;
             }
         } else if meta.is_symlink() {
             let path = self.cleared(inside)?;
             symlink(std::fs::read_link(from)?, &path)
                 .with_context(|| format!("cannot make the link {}", path.display()))?;
+            if keep == Keep::All {
+                own(&path, meta)?;
+            }
         } else if meta.is_file() {
             let path = self.cleared(inside)?;
-            std::fs::copy(from, &path)
-                .with_context(|| format!("cannot copy {} to {}", from.display(), path.display()))?;
-            let executable = meta.permissions().mode() & 0o111 != 0;
-            self.finish(&path, if executable { 0o755 } else { 0o644 })?;
+            let cannot = || format!("cannot copy {} to {}", from.display(), path.display());
+            let several = keep == Keep::All && meta.nlink() > 1;
+            links.retain(|_, first| *first != path);
+            if let Some(first) = links.get(&(meta.dev(), meta.ino())).filter(|_| several) {
+                return std::fs::hard_link(first, &path).with_context(cannot);
+            }
+            std::fs::copy(from, &path).with_context(cannot)?;
+            match keep {
+                Keep::Executable => {
+                    let executable = meta.mode() & 0o111 != 0;
+                    self.finish(&path, if executable { 0o755 } else { 0o644 }, self.time)?;
+                }
+                Keep::All => {
+                    // The owner first: changing it clears the setuid bit (chown(2)).
+                    own(&path, meta)?;
+                    self.finish(&path, meta.mode() & 0o7777, meta.modified()?)?;
+                }
+            }
+            if several {
+                links.insert((meta.dev(), meta.ino()), path);
+            }
         } else {
             bail!("{}: a package holds files, folders and links only", from.display());
         }
@@ -155,12 +234,18 @@ impl Tree {
         Ok(path)
     }
 
-    fn finish(&self, path: &Path, mode: u32) -> anyhow::Result<()> {
+    fn finish(&self, path: &Path, mode: u32, time: SystemTime) -> anyhow::Result<()> {
         std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
         let file = std::fs::File::open(path)?;
-        file.set_times(FileTimes::new().set_accessed(epoch()).set_modified(epoch()))?;
+        file.set_times(FileTimes::new().set_accessed(time).set_modified(time))?;
         Ok(())
     }
+}
+
+/// Gives `path` the owner that `meta` tells of.
+fn own(path: &Path, meta: &Metadata) -> anyhow::Result<()> {
+    lchown(path, Some(meta.uid()), Some(meta.gid()))
+        .with_context(|| format!("cannot give {} to {}:{}", path.display(), meta.uid(), meta.gid()))
 }
 
 fn normal_parts(path: &Path) -> VecDeque<OsString> {
@@ -179,7 +264,7 @@ mod tests {
 
     fn tree() -> (tempfile::TempDir, Tree) {
         let folder = tempfile::tempdir().unwrap();
-        let tree = Tree::new(folder.path().join("root"));
+        let tree = Tree::new(folder.path().join("root"), 1_000_000_000);
         std::fs::create_dir(tree.path()).unwrap();
         (folder, tree)
     }
@@ -187,7 +272,7 @@ mod tests {
     #[test]
     fn files_follow_the_links_of_the_root() {
         let (_keep, tree) = tree();
-        tree.folder("usr/bin", 0o755).unwrap();
+        tree.folder_if_absent("usr/bin", 0o755).unwrap();
         tree.link_if_absent("bin", "usr/bin").unwrap();
         tree.write("/bin/x", b"x", 0o755).unwrap();
         assert!(tree.path().join("usr/bin/x").is_file());
@@ -220,5 +305,41 @@ mod tests {
         symlink(keep.path().join("host"), tree.path().join("f")).unwrap();
         tree.write("f", b"new", 0o644).unwrap();
         assert_eq!(std::fs::read(keep.path().join("host")).unwrap(), b"untouched");
+    }
+
+    #[test]
+    fn what_is_looked_for_is_looked_for_in_the_root_and_not_made() {
+        let (_keep, tree) = tree();
+        tree.write("usr/lib/ld.so", b"", 0o755).unwrap();
+        tree.link_if_absent("lib", "/usr/lib").unwrap();
+        tree.link_if_absent("usr/lib/ld-linux.so", "/lib/ld.so").unwrap();
+        assert_eq!(tree.find(Path::new("/lib/ld-linux.so")).unwrap(), Some(tree.path().join("usr/lib/ld.so")));
+        assert_eq!(tree.find(Path::new("/lib/ld.so/x")).unwrap(), None);
+        assert_eq!(tree.find(Path::new("/bin/sh")).unwrap(), None);
+        assert!(!tree.path().join("bin").exists());
+    }
+
+    #[test]
+    fn a_folder_is_not_made_through_a_link_of_the_root() {
+        let (keep, tree) = tree();
+        let outside = keep.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::set_permissions(&outside, PermissionsExt::from_mode(0o700)).unwrap();
+        tree.link_if_absent("log", outside.to_str().unwrap()).unwrap();
+        tree.folder_if_absent("log", 0o777).unwrap();
+        assert_eq!(std::fs::metadata(&outside).unwrap().mode() & 0o7777, 0o700);
+    }
+
+    #[test]
+    fn names_of_one_file_stay_names_of_one_file() {
+        let (keep, tree) = tree();
+        let from = keep.path().join("from");
+        std::fs::create_dir(&from).unwrap();
+        std::fs::write(from.join("a"), "x").unwrap();
+        std::fs::hard_link(from.join("a"), from.join("b")).unwrap();
+        tree.copy(&from, Path::new("/"), Keep::All).unwrap();
+        let [a, b] = ["a", "b"].map(|name| std::fs::metadata(tree.path().join(name)).unwrap());
+        assert_eq!((a.ino(), a.nlink()), (b.ino(), 2));
+        assert_eq!(a.modified().unwrap(), std::fs::metadata(from.join("a")).unwrap().modified().unwrap());
     }
 }
