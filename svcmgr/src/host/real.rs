@@ -239,6 +239,7 @@ impl Host for RealHost {
             socket: Some(spawned.socket),
             ours: true,
             unexecuted: false,
+            program: launch.command.program.clone(),
             failure: None,
         };
         self.children.insert(key, child);

@@ -26,6 +26,8 @@ pub(super) struct Child {
     pub(super) ours: bool,
     /// Taken over before it executed its program.
     pub(super) unexecuted: bool,
+    /// Its program, to be named where it cannot be executed; empty for one that another supervisor started.
+    pub(super) program: String,
     /// Why its program could not be executed.
     pub(super) failure: Option<String>,
 }
@@ -51,7 +53,7 @@ impl RealHost {
             Ok((_, 0)) => true,
             Ok(_) => {
                 let [step, a, b, c, d] = message;
-                child.failure = Some(failure(step, i32::from_ne_bytes([a, b, c, d])));
+                child.failure = Some(failure(step, i32::from_ne_bytes([a, b, c, d]), &child.program));
                 false
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return None,
@@ -137,8 +139,15 @@ impl RealHost {
             log::error!("process {} cannot be watched: {error}", process.pid);
         }
         let unexecuted = process.born != 0 && is_still_us(process.pid);
-        let child =
-            Child { pid: process.pid, pidfd: Some(pidfd), socket: None, ours: false, unexecuted, failure: None };
+        let child = Child {
+            pid: process.pid,
+            pidfd: Some(pidfd),
+            socket: None,
+            ours: false,
+            unexecuted,
+            program: String::new(),
+            failure: None,
+        };
         self.children.insert((id, role), child);
         self.pids.insert(process.pid, (id, role));
         self.groups.entry(id).or_default().push(process.pid);
@@ -149,7 +158,15 @@ impl RealHost {
     pub fn mourn(&mut self, id: UnitId, role: Role, process: Process, starting: bool) {
         let pid = process.pid;
         // It may have been gone before it ever ran: then its code says so.
-        let child = Child { pid, pidfd: None, socket: None, ours: false, unexecuted: starting, failure: None };
+        let child = Child {
+            pid,
+            pidfd: None,
+            socket: None,
+            ours: false,
+            unexecuted: starting,
+            program: String::new(),
+            failure: None,
+        };
         self.children.insert((id, role), child);
         self.pids.insert(pid, (id, role));
     }
@@ -168,6 +185,7 @@ impl RealHost {
             socket: None,
             ours: is_child_of_us(pid),
             unexecuted: false,
+            program: String::new(),
             failure: None,
         };
         self.children.insert((id, Role::Main), child);
@@ -177,7 +195,7 @@ impl RealHost {
 }
 
 /// In words, what a child reported.
-fn failure(step: u8, errno: i32) -> String {
+fn failure(step: u8, errno: i32, program: &str) -> String {
     let error = io::Error::from_raw_os_error(errno);
     match ChildStep::from_number(step) {
         Some(ChildStep::Session) => format!("no session of its own: {error}"),
@@ -189,7 +207,7 @@ fn failure(step: u8, errno: i32) -> String {
         Some(ChildStep::Limits) => format!("its limits cannot be set (LimitNOFILE= and so on): {error}"),
         Some(ChildStep::Nice) => format!("its nice level cannot be set (Nice=): {error}"),
         Some(ChildStep::OomScore) => format!("its OOM score cannot be set (OOMScoreAdjust=): {error}"),
-        Some(ChildStep::Execute) => format!("its program cannot be executed: {error}"),
+        Some(ChildStep::Execute) => format!("its program {program} cannot be executed: {error}"),
         None => format!("it could not be started: {error}"),
     }
 }
