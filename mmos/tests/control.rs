@@ -246,9 +246,10 @@ fn a_supervisor_that_comes_back_in_time_is_waited_for() {
 fn a_socket_whose_queue_is_full_does_not_hold_the_caller_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control");
-    let _listener = UnixListener::bind(&path).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    // Nobody accepts, and the queue is shorter than the number of files that a user may open.
+    rustix::net::listen(&listener, 8).unwrap();
     let mut callers = Vec::new();
-    // Nobody accepts: more callers than any queue holds (net.core.somaxconn is 4096 by default).
     let error = loop {
         match Client::connect_to(&path, Duration::ZERO) {
             Ok(client) => callers.push(client),

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 use crate::machine::Machine;
+use crate::root;
 
 /// A built image.
 #[derive(Debug, Clone)]
@@ -172,38 +173,10 @@ impl Case {
     }
 }
 
-/// Whether this process belongs to root.
-pub fn is_root() -> anyhow::Result<bool> {
-    let output = Command::new("id").arg("-u").output().context("cannot run id")?;
-    Ok(output.stdout.trim_ascii() == b"0")
-}
-
-/// Whether there is a sudo to ask.
-pub fn has_sudo() -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("sudo").is_file()))
-}
-
-/// A command that runs as root: files of a root image belong to root.
-///
-/// # Errors
-/// For an ordinary user where there is no sudo.
-pub fn as_root(program: &Path) -> anyhow::Result<Command> {
-    if is_root()? {
-        return Ok(Command::new(program));
-    }
-    if !has_sudo() {
-        bail!("files of a root image belong to root, and there is no sudo: run this command as root");
-    }
-    let mut command = Command::new("sudo");
-    command.arg("--preserve-env=HOME,XDG_CACHE_HOME,SOURCE_DATE_EPOCH").arg(program);
-    Ok(command)
-}
-
 /// Builds the image of `definition` in `out`.
 pub fn build(definition: &Path, out: &Path) -> anyhow::Result<()> {
     command(
-        as_root(&builder())?
+        root::command(&builder())?
             .arg("build")
             .arg(definition)
             .arg("--out")
@@ -217,7 +190,7 @@ pub fn build(definition: &Path, out: &Path) -> anyhow::Result<()> {
 
 fn join(initramfs: &Path, root: &Path, inside: &str, out: &Path) -> anyhow::Result<()> {
     let pair = format!("{}={inside}", root.display());
-    command(as_root(&builder())?.arg("join").arg(initramfs).args(["--add", &pair, "--out"]).arg(out))
+    command(root::command(&builder())?.arg("join").arg(initramfs).args(["--add", &pair, "--out"]).arg(out))
 }
 
 /// Runs a program of the host that must succeed.

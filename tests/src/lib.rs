@@ -9,6 +9,7 @@
 pub mod images;
 pub mod machine;
 pub mod qmp;
+pub mod root;
 pub mod stream;
 
 pub use images::{Case, Image};

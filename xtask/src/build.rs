@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, bail};
-use vm::images::{as_root, builder, device_binaries, target, workspace};
+use vm::images::{builder, device_binaries, target, workspace};
+use vm::root;
 
 use crate::progress::step;
 
@@ -86,7 +87,8 @@ pub fn images(names: &[String], refresh: bool) -> anyhow::Result<()> {
 /// Builds one image, and gives back its folder.
 pub fn image(name: &str, refresh: bool) -> anyhow::Result<PathBuf> {
     let (definition, out) = image_paths(name)?;
-    let mut command = as_root(&builder())?;
+    root::authorize(&format!("cargo xtask image {name}"))?;
+    let mut command = root::command(&builder())?;
     command.arg("build").arg(&definition).arg("--out").arg(&out);
     command.arg("--bin-dir").arg(device_binaries()).arg("--rootfs").arg(workspace().join("rootfs"));
     if refresh {

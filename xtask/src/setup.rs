@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
-use vm::images::{has_sudo, is_root};
+use vm::root;
 
 use crate::progress::step;
 
@@ -20,11 +20,12 @@ pub enum Purpose {
 }
 
 /// Package, and what needs it.
-const BUILD: [(&str, &str); 8] = [
+const BUILD: [(&str, &str); 9] = [
     ("gcc", "links Rust, and compiles wimlib's and zstd's codecs"),
     ("libc6-dev", "static glibc for the device binaries"),
     ("make", "wimlib's build"),
     ("libclang-dev", "the bindings to wimlib are generated from its header"),
+    ("uidmap", "files of root in an image, made by a user without sudo"),
     ("kmod", "depmod, for the modules of an initramfs"),
     ("mmdebstrap", "Debian roots"),
     ("xz-utils", "unpacking packages"),
@@ -65,18 +66,12 @@ pub fn install(purpose: Purpose) -> anyhow::Result<()> {
     if !missing.is_empty() {
         line = format!("{line} && apt-get install --yes --no-install-recommends {}", missing.join(" "));
     }
-    let prefix = match (is_root()?, has_sudo()) {
-        (true, _) => "",
-        (false, true) => "sudo ",
-        (false, false) => bail!("packages or their lists are missing, and there is no sudo; run as root:\n  {line}"),
+    // A namespace is no help here: the packages are the host's. The question comes now, not under a spinner.
+    let prefix = match root::is_root() {
+        true => "",
+        false if root::ask_sudo() => "sudo --non-interactive ",
+        false => bail!("packages or their lists are missing, and only root can install them; run as root:\n  {line}"),
     };
-    if !prefix.is_empty() {
-        // Asks for the password now, while no spinner overwrites the question.
-        let asked = Command::new("sudo").arg("--validate").status().context("cannot run sudo")?;
-        if !asked.success() {
-            bail!("sudo refused; run as root:\n  {line}");
-        }
-    }
     let apt = |arguments: &str| {
         let line = format!("{prefix}env DEBIAN_FRONTEND=noninteractive apt-get {arguments}");
         quiet(&line).with_context(|| format!("cannot install packages; run as root:\n  {line}"))
