@@ -2,6 +2,7 @@
 //! is said.
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -42,7 +43,13 @@ int main(void) {
 /// that other crate types do not make cargo build everything that uses `mmos` again.
 fn library(kind: &str, file: &str) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c");
-    let output = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // Under sudo, what is built still belongs to the caller, whose next build must be able to replace it.
+    let id = |name| std::env::var(name).ok().and_then(|id| id.parse().ok());
+    if let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) {
+        cargo.uid(user).gid(group);
+    }
+    let output = cargo
         .args(["rustc", "--offline", "--lib", "--crate-type", kind, "--manifest-path"])
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
         .arg("--target-dir")

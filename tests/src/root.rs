@@ -10,6 +10,9 @@ use anyhow::{Context, bail};
 /// What a program run by sudo still has to know of the user's environment.
 const KEPT: &str = "--preserve-env=HOME,XDG_CACHE_HOME,SOURCE_DATE_EPOCH";
 
+/// Folders of programs for root, which an ordinary user's `PATH` may lack.
+const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
+
 /// How to become root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -83,7 +86,31 @@ pub fn ask_sudo() -> bool {
 /// # Errors
 /// Where there is no way that asks nothing.
 pub fn command(program: &Path) -> anyhow::Result<Command> {
-    Ok(way().context("files of a root image belong to root: run this as root, or with sudo")?.command(program))
+    let way = way().context("files of a root image belong to root: run this as root, or with sudo")?;
+    let mut command = way.command(program);
+    command.env("PATH", path());
+    Ok(command)
+}
+
+/// What cargo has to put before each test program, so that it runs as root of this host, with all of the environment
+/// of its caller: `Some("")` for nothing.
+///
+/// # Errors
+/// For an ordinary user without sudo, or whom it refuses. A namespace is no help here: tests make control groups and
+/// device nodes.
+pub fn test_runner() -> anyhow::Result<String> {
+    if is_root() {
+        return Ok(String::new());
+    }
+    if !ask_sudo() {
+        bail!("tests make control groups, device nodes and files of others, and there is no sudo; run them as root");
+    }
+    // sudo has a path of its own, whatever it is told to keep.
+    Ok(format!("sudo --non-interactive --preserve-env env PATH={}", path()))
+}
+
+fn path() -> String {
+    format!("{}:{SBIN}", std::env::var("PATH").unwrap_or_default())
 }
 
 fn way() -> Option<Way> {

@@ -13,6 +13,8 @@ pub struct Args {
 
 pub fn test(args: &Args) -> anyhow::Result<()> {
     setup::install(setup::Purpose::Test)?;
+    // Asked for first: what follows takes minutes.
+    root::test_runner()?;
     build::binaries()?;
     build::images(&[], false)?;
     let mut command = build::cargo();
@@ -22,12 +24,11 @@ pub fn test(args: &Args) -> anyhow::Result<()> {
         command.arg("--workspace");
     }
     command.args(&args.words);
-    if root::is_root() {
-        // All that a test compares with is installed: one that skips itself here would pass without having shown
-        // anything.
-        command.env("MMOS_NO_SKIP", "1");
-    } else {
-        eprintln!("  not root: tests of what only root can do say so and skip themselves; as root, all are run");
+    let runner = root::test_runner()?;
+    if !runner.is_empty() {
+        command.env(build::RUNNER, runner);
     }
+    // All that a test compares with is installed: one that skips itself here would pass without having shown anything.
+    command.env("MMOS_NO_SKIP", "1");
     build::run(&mut command)
 }
