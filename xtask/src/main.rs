@@ -1,5 +1,6 @@
 //! The commands of a developer: `cargo xtask run`, `test`, … Each installs and builds what it needs first.
 
+mod bench;
 mod build;
 mod progress;
 mod run;
@@ -28,6 +29,9 @@ enum Command {
     Run(run::Args),
     /// Run all tests: unit tests, and those that boot whole systems in QEMU
     Test(test::Args),
+    /// Measure what the project promises to be fast or small
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Build the device binaries and mmos-image, and nothing else
     Build,
     /// Build images: by name from rootfs/images, or by the path of a definition
@@ -44,6 +48,7 @@ fn main() -> std::process::ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::test(&args),
+        Command::Bench(command) => bench::bench(&command),
         Command::Build => setup::install(setup::Purpose::Build).and_then(|()| build::binaries()),
         Command::Image { images, refresh } => setup::install(setup::Purpose::Build)
             .and_then(|()| build::binaries())

@@ -17,6 +17,8 @@ pub enum Purpose {
     Run,
     /// That, and all that the tests compare with.
     Test,
+    /// Building, and all that ours is measured beside.
+    Bench,
 }
 
 /// Package, and what needs it.
@@ -44,6 +46,11 @@ const TEST: [(&str, &str); 10] = [
     ("dosfstools", "file systems on test disks"),
     ("gdisk", "partitions on test disks"),
 ];
+const BENCH: [(&str, &str); 3] = [
+    ("wimtools", "wimlib-imagex of the distribution"),
+    ("squashfs-tools", "mksquashfs and unsquashfs"),
+    ("util-linux", "chrt, which runs what is measured ahead of other work"),
+];
 
 /// Installs what is missing.
 ///
@@ -51,11 +58,14 @@ const TEST: [(&str, &str); 10] = [
 /// Without root and without sudo, with the one line that has to be run.
 pub fn install(purpose: Purpose) -> anyhow::Result<()> {
     let mut wanted: Vec<&str> = BUILD.iter().map(|(name, _)| *name).collect();
-    if purpose != Purpose::Build {
+    if matches!(purpose, Purpose::Run | Purpose::Test) {
         wanted.extend(RUN.map(|(name, _)| name));
     }
     if purpose == Purpose::Test {
         wanted.extend(TEST.map(|(name, _)| name));
+    }
+    if purpose == Purpose::Bench {
+        wanted.extend(BENCH.map(|(name, _)| name));
     }
     let missing = missing(&wanted)?;
     // Kernels and roots are fetched by apt, too, which needs its lists; unless they are in the cache already.

@@ -1,0 +1,20 @@
+//! `cargo xtask bench`: what the project measures, each by one command.
+
+mod compare;
+mod measure;
+mod subjects;
+mod wim;
+
+use clap::Subcommand;
+
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Time and memory of unpacking a root, beside wimlib and other ways to fill a directory
+    Wim(wim::Args),
+}
+
+pub fn bench(command: &Bench) -> anyhow::Result<()> {
+    match command {
+        Bench::Wim(args) => wim::wim(args),
+    }
+}
