@@ -2,6 +2,7 @@
 //! of a user namespace of one's own (unshare(1) with the ranges of subuid(5)); else an error says what to run.
 
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -12,6 +13,9 @@ const KEPT: &str = "--preserve-env=HOME,XDG_CACHE_HOME,SOURCE_DATE_EPOCH";
 
 /// Folders of programs for root, which an ordinary user's `PATH` may lack.
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
+
+/// The variable of cargo that names what runs its test programs, for the target that we build on.
+pub const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
 
 /// How to become root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +111,16 @@ pub fn test_runner() -> anyhow::Result<String> {
     }
     // sudo has a path of its own, whatever it is told to keep.
     Ok(format!("sudo --non-interactive --preserve-env env PATH={}", path()))
+}
+
+/// Cargo, as the user who called us by sudo, if so: what it builds must not become root's.
+pub fn cargo_of_caller() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let id = |name| std::env::var(name).ok().and_then(|id| id.parse().ok());
+    if let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) {
+        command.uid(user).gid(group).env_remove(RUNNER);
+    }
+    command
 }
 
 fn path() -> String {

@@ -1,12 +1,13 @@
 //! `cargo xtask run` without a terminal: the check that a newcomer and CI make.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use vm::images::{target, workspace};
+use vm::root::cargo_of_caller;
 
 fn xtask(arguments: &[&str]) -> Output {
-    Command::new("cargo")
+    cargo_of_caller()
         .args(["run", "--quiet", "--package", "xtask", "--", "run", "--image", "minimal"])
         .args(arguments)
         .current_dir(workspace())

@@ -12,8 +12,6 @@ use crate::progress::step;
 /// The target of the device binaries, and how they are linked: statically, so that they run in any root.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const STATIC: &str = "target.x86_64-unknown-linux-gnu.rustflags=[\"-C\", \"target-feature=+crt-static\"]";
-/// The variable of cargo that names what runs its test programs, for the same target.
-pub const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
 /// What runs on every device.
 const DEVICE_PACKAGES: [&str; 3] = ["init", "svcmgr", "mmosctl"];
 

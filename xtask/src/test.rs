@@ -26,7 +26,7 @@ pub fn test(args: &Args) -> anyhow::Result<()> {
     command.args(&args.words);
     let runner = root::test_runner()?;
     if !runner.is_empty() {
-        command.env(build::RUNNER, runner);
+        command.env(root::RUNNER, runner);
     }
     // All that a test compares with is installed: one that skips itself here would pass without having shown anything.
     command.env("MMOS_NO_SKIP", "1");
