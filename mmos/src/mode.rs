@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn where_init_left_no_record_the_answer_is_no() {
         if std::fs::exists(link::paths::BOOT_RECORD).unwrap() {
-            println!("skipped: this machine has a boot record");
+            skip::because("this machine has a boot record");
             return;
         }
         assert!(!super::is_mmos().unwrap());

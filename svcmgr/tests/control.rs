@@ -137,7 +137,7 @@ fn without_descriptors_clients_wait_and_the_supervisor_does_not_spin() {
 #[test]
 fn who_is_not_root_may_look_and_change_nothing() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can become another user");
+        skip::because("only root can become another user");
         return;
     }
     let device = Device::new(&[("a.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-MMOS]\nStart=auto\n")]);

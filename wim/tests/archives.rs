@@ -89,7 +89,7 @@ fn cpio(tree: &Path) -> Option<Vec<u8>> {
     let mut child = match child {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("SKIPPED: cpio is not installed ({error}), so nothing is compared with it");
+            skip::because(format!("cpio is not installed ({error}), so nothing is compared with it"));
             return None;
         }
     };

@@ -214,6 +214,7 @@ fn a_target_that_is_too_small_or_not_empty_is_refused_before_the_first_byte() {
     let error = unpack(&image, &out, 1).unwrap_err().to_string();
     assert!(error.contains("is not empty"), "{error}");
     if !common::is_root() {
+        skip::because("only root can mount a tmpfs of a size of its own");
         return;
     }
     let small = work.path().join("small");
@@ -221,7 +222,7 @@ fn a_target_that_is_too_small_or_not_empty_is_refused_before_the_first_byte() {
     let mounted =
         std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "size=8k", "tmpfs"]).arg(&small).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: a tmpfs cannot be mounted here");
+        skip::because("a tmpfs cannot be mounted here");
         return;
     }
     let error = unpack(&image, &small, 1).unwrap_err().to_string();

@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn the_real_memtester_is_understood() {
         if Command::new("memtester").output().is_err() {
-            println!("skipped: there is no memtester; Debian: apt-get install memtester");
+            skip::because("there is no memtester; Debian: apt-get install memtester");
             return;
         }
         let mut said = Vec::new();

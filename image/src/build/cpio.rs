@@ -131,7 +131,7 @@ mod tests {
             .stdin(Stdio::piped())
             .spawn()
         else {
-            println!("skipped: there is no cpio(1) to compare with");
+            skip::because("there is no cpio(1) to compare with; Debian: apt-get install cpio");
             return;
         };
         child.stdin.take().unwrap().write_all(&bytes).unwrap();

@@ -22,7 +22,7 @@ impl Bench {
     /// `None`, with a word about it, where this user cannot build images.
     pub fn new() -> Option<Bench> {
         if !nix::unistd::geteuid().is_root() {
-            println!("skipped: only root can build a root image");
+            skip::because("only root can build a root image");
             return None;
         }
         let bench = Bench { work: tempfile::tempdir().unwrap() };

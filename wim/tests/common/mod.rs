@@ -211,7 +211,7 @@ pub fn run(program: &str, arguments: &[&OsStr]) -> Option<Output> {
             Some(output)
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("SKIPPED: {program} is not installed, so nothing is compared with it");
+            skip::because(format!("{program} is not installed, so nothing is compared with it"));
             None
         }
         Err(error) => panic!("{program}: {error}"),
