@@ -86,10 +86,7 @@ impl Blobs {
             }
             entries.push(entry);
         }
-        // A blob in a solid resource gives a place in that, not in the WIM; the resource's own entry gives its end.
-        let own = |e: &&Entry| !e.at.has(ResourceHeader::SOLID) || e.at.size == SOLID_MARK;
-        let end = entries.iter().filter(own).map(|e| e.at.end()).max().unwrap_or(0);
-        check_extents(source, &entries)?;
+        let end = check_extents(source, &entries)?;
         let mut blobs = Blobs { end, ..Blobs::default() };
         let mut number = 0_u64;
         for run in entries.chunk_by(|a, b| a.at.has(ResourceHeader::SOLID) == b.at.has(ResourceHeader::SOLID)) {
@@ -173,9 +170,10 @@ impl Blobs {
     }
 }
 
-/// That all resources lie inside the source, and no two share bytes: a few bytes could otherwise be made to unpack again and again, or to keep a chunk
-/// table in memory for every time that they are listed. The same contents listed twice are the same resource.
-fn check_extents(source: &dyn ReadAt, entries: &[Entry]) -> Result<(), WimError> {
+/// That all resources lie inside the source, and no two with contents share bytes: a few bytes could otherwise be made
+/// to unpack again and again, or to keep a chunk table in memory for every time that they are listed. The same contents
+/// listed twice are the same resource. Gives where the last one ends.
+fn check_extents(source: &dyn ReadAt, entries: &[Entry]) -> Result<u64, WimError> {
     let is_solid = |e: &Entry| e.at.has(ResourceHeader::SOLID);
     // What lies in another part of a split WIM is refused by its number.
     let is_plain = |e: &Entry| e.hash != [0; 20] && e.at.size > 0 && e.part == 1;
@@ -195,7 +193,11 @@ fn check_extents(source: &dyn ReadAt, entries: &[Entry]) -> Result<(), WimError>
             return Err(damaged(*number, "two resources share bytes"));
         }
     }
-    Ok(())
+    let trees = || entries.iter().filter(|e| !is_solid(e) && e.at.has(ResourceHeader::METADATA) && e.references > 0);
+    for e in trees() {
+        e.at.check_inside("the metadata of an image", source.size())?;
+    }
+    Ok(resources.iter().map(|(e, _)| *e).chain(trees()).map(|e| e.at.end()).max().unwrap_or(0))
 }
 
 fn damaged(entry: u64, why: &str) -> WimError {

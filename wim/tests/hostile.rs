@@ -191,6 +191,24 @@ fn a_solid_resource_that_is_listed_twice_is_refused() {
     }
 }
 
+/// Its length would otherwise be said to go beyond the file that it lies in.
+#[test]
+fn a_wim_whose_metadata_is_cut_off_is_refused_when_it_is_opened() {
+    let work = common::fast_dir();
+    let (_, bytes) = small_image(work.path(), Compression::None, false);
+    let mut entries = (0..20).map(|n| first_entry(&bytes) + n * 50);
+    let at = entries.find(|at| bytes[at + 7] & 2 != 0).expect("the metadata is in the table");
+    let open = |offset: u64| {
+        let mut bytes = bytes.clone();
+        set(&mut bytes, at + 8, offset);
+        wim::Wim::open(Box::new(bytes))
+    };
+    let len = bytes.len() as u64;
+    let error = open(len - 8).unwrap_err();
+    assert!(matches!(error, WimError::Truncated { what: "the metadata of an image", .. }), "{error:?}");
+    assert_eq!(open(208).unwrap().length(), wim::Wim::open(Box::new(bytes.clone())).unwrap().length());
+}
+
 #[test]
 fn a_wrong_hash_names_the_file() {
     let work = common::fast_dir();
