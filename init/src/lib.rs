@@ -5,9 +5,9 @@
 //!                               2 settings     ◄── params (command line), config (boot.toml)
 //!                               3 modules      listed ones, then one for each device ◄── uevent
 //!                               4 source       the root's device is found, awaited, mounted
-//!                               5 verify       hash, platform, serial
-//!                               6 memory       does it fit?
-//!                               7 unpack       into a tmpfs, by the crate wim
+//!                   unpacker ┌ 5 verify       hash, platform, serial
+//!                   (a child) │ 6 memory       does it fit?
+//!                             └ 7 unpack       into a tmpfs, by the crate wim
 //!                               8 switch       becomes the root
 //!                               any failure ──► recovery: one line, then reboot, power off or shell
 //!             exec /sbin/init ──► stage2       9 cgroups; svcmgr is kept alive; all that ends is reaped
@@ -34,6 +34,7 @@ pub mod sys;
 pub mod timeline;
 pub mod uevent;
 pub mod unpack;
+pub mod unpacker;
 pub mod verify;
 
 use std::any::Any;

@@ -2,6 +2,7 @@
 //! then what `mmos.onfail=` says. Never a kernel panic: nothing here returns, and nothing here relies on `/dev`,
 //! `/proc` or `/sys`.
 
+use std::any::Any;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,9 +12,10 @@ use std::time::Duration;
 
 use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
+use serde::{Deserialize, Serialize};
 
 use crate::params::OnFail;
-use crate::{console, flush, power, sys};
+use crate::{console, flush, panic_text, power, sys};
 
 /// How long the line can be read before the device starts again.
 const READABLE: Duration = Duration::from_secs(10);
@@ -23,21 +25,38 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// Bytes of the line in one record of the kernel's log, which [`link::kmsg`] cuts at 976 with its prefix.
 const RECORD: usize = 900;
 
+/// Why there is no root to switch to, for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What went wrong.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Reason {
+    /// A defect of ours, caught.
+    pub fn of_panic(payload: &(dyn Any + Send)) -> Reason {
+        Reason {
+            what: format!("internal error: {}", panic_text(payload)),
+            remedy: "Keep the kernel's log and report it; another image may boot".into(),
+        }
+    }
+}
+
 /// What failed, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The image, as `mmos.root=` names it.
     pub image: String,
-    /// What went wrong.
-    pub reason: String,
-    /// What to do about it.
-    pub remedy: String,
+    /// What is wrong with it.
+    pub reason: Reason,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { image, reason, remedy } = self;
-        write!(f, "cannot boot {image}: {}. {}.", reason.trim_end_matches('.'), remedy.trim_end_matches('.'))
+        let Failure { image, reason: Reason { what, remedy } } = self;
+        write!(f, "cannot boot {image}: {}. {}.", what.trim_end_matches('.'), remedy.trim_end_matches('.'))
     }
 }
 
@@ -142,8 +161,10 @@ mod tests {
     fn the_line_names_image_reason_and_remedy_once_each() {
         let failure = Failure {
             image: "initrd:/root.wim".into(),
-            reason: "the initramfs has no file /root.wim".into(),
-            remedy: "Build the image again.".into(),
+            reason: Reason {
+                what: "the initramfs has no file /root.wim".into(),
+                remedy: "Build the image again.".into(),
+            },
         };
         assert_eq!(
             failure.to_string(),

@@ -6,45 +6,35 @@ use std::path::Path;
 use link::paths;
 
 use crate::params::OnFail;
-use crate::recovery::{self, Failure};
+use crate::recovery::{self, Failure, Reason};
 use crate::settings::Settings;
 use crate::source::{locate, spec};
 use crate::timeline::{Timeline, step};
 use crate::uevent::Listener;
 use crate::unpack::Image;
-use crate::{chain, config, early, log_panics, memory, modules, panic_text, params, switch, unpack, verify};
+use crate::unpacker::{self, Teller};
+use crate::{chain, config, early, log_panics, memory, modules, params, switch, unpack, verify};
 
-/// Why there is no root to switch to.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Config(#[from] config::Error),
-    #[error(transparent)]
-    Spec(#[from] spec::Error),
-    #[error(transparent)]
-    Locate(#[from] locate::Error),
-    #[error(transparent)]
-    Verify(#[from] verify::Error),
-    #[error(transparent)]
-    Memory(#[from] memory::TooLarge),
-    #[error(transparent)]
-    Image(#[from] unpack::Error),
-    #[error(transparent)]
-    Switch(#[from] switch::Error),
+/// Why there is no root to switch to: each error of a step, with the remedy that it knows.
+macro_rules! reasons {
+    ($($error:ty: $remedy:expr;)*) => {
+        $(impl From<$error> for Reason {
+            fn from(error: $error) -> Reason {
+                let remedy: fn(&$error) -> String = $remedy;
+                Reason { what: chain(&error), remedy: remedy(&error) }
+            }
+        })*
+    };
 }
 
-impl Error {
-    fn remedy(&self) -> String {
-        match self {
-            Error::Config(_) => format!("Correct {} and build the initramfs again", paths::BOOT_CONFIG),
-            Error::Spec(error) => error.remedy(),
-            Error::Locate(error) => error.remedy(),
-            Error::Verify(error) => error.remedy().into(),
-            Error::Memory(error) => error.remedy(),
-            Error::Image(error) => error.remedy().into(),
-            Error::Switch(error) => error.remedy().into(),
-        }
-    }
+reasons! {
+    config::Error: |_| format!("Correct {} and build the initramfs again", paths::BOOT_CONFIG);
+    spec::Error: |error| error.remedy();
+    locate::Error: |error| error.remedy();
+    verify::Error: |error| error.remedy().into();
+    memory::TooLarge: |error| error.remedy();
+    unpack::Error: |error| error.remedy().into();
+    switch::Error: |error| error.remedy().into();
 }
 
 /// Boots. Does not return: ends as another program, or in recovery.
@@ -53,22 +43,19 @@ pub fn run() -> ! {
     // Kept outside, so that a failure at any point knows how far the settings were known.
     let mut settings = Settings::default();
     let outcome = catch_unwind(AssertUnwindSafe(|| boot(&mut settings)));
-    let (reason, remedy) = match outcome {
-        Ok(Err(error)) => (chain(&error), error.remedy()),
+    let reason = match outcome {
+        Ok(Err(reason)) => reason,
         Ok(Ok(never)) => match never {},
-        Err(payload) => (
-            format!("internal error: {}", panic_text(&*payload)),
-            "Keep the kernel's log and report it; another image may boot".into(),
-        ),
+        Err(payload) => Reason::of_panic(&*payload),
     };
     switch::discard_new_root();
-    recovery::recover(&Failure { image: settings.root, reason, remedy }, settings.onfail)
+    recovery::recover(&Failure { image: settings.root, reason }, settings.onfail)
 }
 
 /// What cannot be.
 enum Never {}
 
-fn boot(settings: &mut Settings) -> Result<Never, Error> {
+fn boot(settings: &mut Settings) -> Result<Never, Reason> {
     let mut timeline = Timeline::new();
     timeline.begin(step::EARLY);
     let warnings = early::mount_all();
@@ -104,22 +91,9 @@ fn boot(settings: &mut Settings) -> Result<Never, Error> {
     log::info!("root {} found at {}", settings.root, located.path().display());
     drop((events, loader));
 
-    timeline.begin(step::VERIFY);
-    verify::machine(&settings.verify, &verify::Machine::this())?;
-    let image = Image::open(located.path(), settings.index.as_deref())?;
-    verify::image(&settings.verify, image.path(), image.source_bytes())?;
-
-    timeline.begin(step::MEMORY);
-    let limits = memory::check(image.need()?, memory::available(Path::new("/proc/meminfo")))?;
-    switch::mount_new_root(limits)?;
-
-    timeline.begin(step::UNPACK);
-    let (root, notes) = image.unpack(Path::new(switch::NEW_ROOT), &settings.root)?;
-    drop(located);
-    for note in notes {
-        timeline.warn(note);
-    }
+    let root = unpacker::run(&mut timeline, |teller| unpack_root(settings, located.path(), teller))?;
     timeline.record.root = Some(root);
+    drop(located);
     switch::check_init(Path::new(switch::NEW_ROOT), paths::ROOT_INIT)?;
     let targets = switch::check_targets(Path::new(switch::NEW_ROOT))?;
 
@@ -133,9 +107,28 @@ fn boot(settings: &mut Settings) -> Result<Never, Error> {
     Err(switch::execute(paths::ROOT_INIT).into())
 }
 
+/// Steps 5 to 7, in the unpacker.
+fn unpack_root(settings: &Settings, path: &Path, teller: &mut Teller) -> Result<link::boot::Root, Reason> {
+    teller.step(step::VERIFY);
+    verify::machine(&settings.verify, &verify::Machine::this())?;
+    let image = Image::open(path, settings.index.as_deref())?;
+    verify::image(&settings.verify, image.path(), image.source_bytes())?;
+
+    teller.step(step::MEMORY);
+    let limits = memory::check(image.need()?, memory::available(Path::new("/proc/meminfo")))?;
+    switch::mount_new_root(limits)?;
+
+    teller.step(step::UNPACK);
+    let (root, notes) = image.unpack(Path::new(switch::NEW_ROOT), &settings.root)?;
+    for note in notes {
+        teller.warn(note);
+    }
+    Ok(root)
+}
+
 /// Step 2. What the command line asks for is taken first, so that a broken `boot.toml` is reported and ended as it
 /// says, but for the shell, which only a sound `boot.toml` can allow.
-fn decide(settings: &mut Settings, timeline: &mut Timeline) -> Result<(), Error> {
+fn decide(settings: &mut Settings, timeline: &mut Timeline) -> Result<(), Reason> {
     let cmdline = std::fs::read("/proc/cmdline").unwrap_or_else(|error| {
         timeline.warn(format!("the kernel command line cannot be read: {error}"));
         Vec::new()

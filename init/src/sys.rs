@@ -47,10 +47,11 @@ pub fn reboot_in_child(command: RebootCommand) -> io::Result<Pid> {
     in_child(move || rustix::system::reboot(command).err().map_or(0, Errno::raw_os_error))
 }
 
-/// Runs `work` in a child, which ends with what it returns. Not for others: `work` may only make system calls.
+/// Runs `work` in a child, which ends with what it returns, and runs no exit handlers. Not for others: where there are
+/// threads beside this one, `work` may only make system calls.
 pub(crate) fn in_child(work: impl FnOnce() -> i32) -> io::Result<Pid> {
-    // SAFETY: other threads may hold locks that nobody in the child will ever release. The child takes none: `work`
-    // makes system calls only, as each of its callers sees to, and `_exit` runs no handlers.
+    // SAFETY: other threads may hold locks that nobody in the child will ever release. Either there are none, as in
+    // stage 1 until it starts its unpacker, or the child takes no lock, as the caller sees to.
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Parent { child } => Pid::from_raw(child.as_raw()).ok_or(io::ErrorKind::Other.into()),
         nix::unistd::ForkResult::Child => {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
-use vm::images::{builder, command};
+use vm::images::{builder, command, workspace};
 use vm::{Case, Drive, Ended, Image, Machine};
 
 /// The image that is booted from everywhere: a case without files of its own, ended by the root's own command.
@@ -80,6 +80,29 @@ fn from_the_initramfs_as_tar_and_as_cpio() {
         let machine = image.machine_with(&root, "/image", work.path()).unwrap();
         boots(&machine.parameter("mmos.root=initrd:/image"), format);
     }
+}
+
+/// Any bzImage will do. Without modules, what init needs must be built in; so it is in this one.
+#[test]
+fn by_a_kernel_of_ones_own_without_modules() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    fs::copy(image.kernel(), work.path().join("bzImage")).unwrap();
+    let definition = work.path().join("own-kernel.toml");
+    let guest = workspace().join("tests/guest");
+    fs::write(
+        &definition,
+        format!(
+            "name = \"own\"\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"./bzImage\"\npackages = [{guest:?}]\n"
+        ),
+    )
+    .unwrap();
+    let folder = work.path().join("out");
+    vm::images::build(&definition, &folder).unwrap();
+    let machine = Image { folder }.machine().unwrap();
+    let mut vm = machine.boot().unwrap();
+    vm.must("mmosctl wait-boot").unwrap();
+    assert_eq!(vm.must("cat /proc/modules").unwrap().trim(), "");
+    assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
 }
 
 #[test]

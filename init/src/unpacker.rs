@@ -1,0 +1,223 @@
+//! The unpacker: steps 5 to 7 in a process of its own. What reads an image may meet its match: a fault in a
+//! decompressor, a computation of memory that does not hold. Here it costs that process, which the kernel also takes
+//! first when memory ends, and PID 1 hears of it and goes to recovery.
+//!
+//! ```text
+//!   PID 1 ── fork ──► unpacker   opens, verifies, measures, mounts a tmpfs, unpacks
+//!     ▲                  │
+//!     └── pipe: a line of JSON for each step that begins, each warning, and the outcome
+//! ```
+
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use link::boot::Root;
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus};
+use serde::{Deserialize, Serialize};
+
+use crate::recovery::Reason;
+use crate::sys;
+use crate::timeline::Timeline;
+
+/// What the unpacker tells PID 1.
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    /// A step of the boot begins.
+    Step(String),
+    /// Something went wrong and does not stop the boot.
+    Warning(String),
+    /// The root is in place.
+    Done(Root),
+    /// There will be none.
+    Failed(Reason),
+}
+
+/// How the unpacker ended without an outcome.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("no process can be started to unpack it: {0}")]
+    Start(std::io::Error),
+    #[error("the kernel ended the process that unpacks it, since the memory ran out")]
+    Memory,
+    #[error("the process that unpacks it {0}")]
+    Died(String),
+}
+
+impl From<Error> for Reason {
+    fn from(error: Error) -> Reason {
+        let remedy = match error {
+            Error::Start(_) | Error::Memory => "Give the device more RAM, or build a smaller image",
+            Error::Died(_) => "Keep the kernel's log and report it; another image may boot",
+        };
+        Reason { what: error.to_string(), remedy: remedy.into() }
+    }
+}
+
+/// The unpacker's end of the pipe.
+#[derive(Debug)]
+pub struct Teller(PipeWriter);
+
+impl Teller {
+    /// A step of the boot begins.
+    pub fn step(&mut self, name: &str) {
+        self.tell(&Word::Step(name.to_owned()));
+    }
+
+    /// Something went wrong and does not stop the boot.
+    pub fn warn(&mut self, warning: String) {
+        self.tell(&Word::Warning(warning));
+    }
+
+    fn tell(&mut self, word: &Word) {
+        // PID 1 reads to the end. Should it not, the outcome is missing, and that says it.
+        if let Ok(mut line) = serde_json::to_vec(word) {
+            line.push(b'\n');
+            let _ = self.0.write_all(&line);
+        }
+    }
+}
+
+/// Runs `work` in the unpacker and waits for it; what it tells goes into `timeline`.
+///
+/// # Errors
+/// What `work` says; or how the unpacker died.
+pub fn run(timeline: &mut Timeline, work: impl FnOnce(&mut Teller) -> Result<Root, Reason>) -> Result<Root, Reason> {
+    let killed_before = kills_for_memory();
+    let (reader, writer) = std::io::pipe().map_err(Error::Start)?;
+    let child = sys::in_child(|| {
+        let mut teller = Teller(writer);
+        offer_to_the_oom_killer();
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| work(&mut teller))).unwrap_or_else(|panic| Err(Reason::of_panic(&*panic)));
+        teller.tell(&match outcome {
+            Ok(root) => Word::Done(root),
+            Err(reason) => Word::Failed(reason),
+        });
+        0
+    });
+    // Here, too, the writing end is closed: it went into the closure.
+    let child = child.map_err(Error::Start)?;
+    let outcome = listen(reader, timeline);
+    let status = wait(child);
+    match outcome {
+        Some(outcome) => outcome,
+        None if kills_for_memory() > killed_before => Err(Error::Memory.into()),
+        None => Err(Error::Died(ending(status)).into()),
+    }
+}
+
+fn listen(reader: PipeReader, timeline: &mut Timeline) -> Option<Result<Root, Reason>> {
+    let mut outcome = None;
+    for line in BufReader::new(reader).lines() {
+        match line.ok().and_then(|line| serde_json::from_str(&line).ok()) {
+            Some(Word::Step(name)) => timeline.begin(&name),
+            Some(Word::Warning(warning)) => timeline.warn(warning),
+            Some(Word::Done(root)) => outcome = Some(Ok(root)),
+            Some(Word::Failed(reason)) => outcome = Some(Err(reason)),
+            // A line that broke off when its writer died.
+            None => break,
+        }
+    }
+    outcome
+}
+
+/// PID 1 is never killed for want of memory; where nothing else is there to be killed, the kernel panics. So this
+/// process goes first (`Documentation/filesystems/proc.rst`, oom_score_adj).
+fn offer_to_the_oom_killer() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "1000") {
+        log::warn!("should memory run out, the kernel may not take the unpacker first: {error}");
+    }
+}
+
+/// How often the kernel has killed a process for want of memory; 0 where it does not say.
+fn kills_for_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+fn wait(child: Pid) -> Option<WaitStatus> {
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            other => return other.ok().flatten().map(|(_, status)| status),
+        }
+    }
+}
+
+fn ending(status: Option<WaitStatus>) -> String {
+    match status.map(|status| (status.terminating_signal(), status.exit_status())) {
+        Some((Some(signal), _)) => {
+            let name = nix::sys::signal::Signal::try_from(signal).map_or("unknown", |signal| signal.as_str());
+            format!("was ended by signal {signal} ({name})")
+        }
+        Some((None, Some(code))) => format!("ended with code {code}, and without a result"),
+        _ => "is gone, and left no result".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Resource, Rlimit, Signal};
+
+    fn outcome(work: impl FnOnce(&mut Teller) -> Result<Root, Reason>) -> (Timeline, Result<Root, Reason>) {
+        let mut timeline = Timeline::default();
+        let outcome = run(&mut timeline, work);
+        (timeline, outcome)
+    }
+
+    #[test]
+    fn what_the_unpacker_tells_and_makes_arrives() {
+        let (timeline, root) = outcome(|teller| {
+            teller.step("verify");
+            teller.warn("a device\nis missing".into());
+            teller.step("unpack");
+            Ok(Root { entries: 7, ..Root::default() })
+        });
+        assert_eq!(root.unwrap().entries, 7);
+        assert_eq!(timeline.record.warnings, ["a device\nis missing"]);
+        let steps: Vec<&str> = timeline.record.stages.iter().map(|stage| stage.name.as_str()).collect();
+        assert_eq!(steps, ["verify", "unpack"]);
+    }
+
+    #[test]
+    fn a_reason_and_its_remedy_arrive() {
+        let wanted = Reason { what: "it is \"cut\"".into(), remedy: "copy it again".into() };
+        let told = wanted.clone();
+        assert_eq!(outcome(move |_| Err(told)).1.unwrap_err(), wanted);
+    }
+
+    #[test]
+    fn a_fault_in_the_unpacker_is_a_reason_and_not_the_end_of_pid_1() {
+        // Not SIGSEGV: a test program, unlike `init`, has Rust's own handler for it, which waits for the next one.
+        for signal in [Signal::ABORT, Signal::KILL] {
+            let error = outcome(|_| {
+                // A dump of the test program is of no use to anyone.
+                let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+                let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+                std::thread::sleep(std::time::Duration::from_secs(60));
+                Ok(Root::default())
+            });
+            let text = error.1.unwrap_err().what;
+            assert!(text.contains(&format!("signal {}", signal.as_raw())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_panic_in_the_unpacker_is_a_reason() {
+        let text = outcome(|_| panic!("a wrong index")).1.unwrap_err().what;
+        assert!(text.contains("internal error") && text.contains("a wrong index"), "{text}");
+    }
+
+    #[test]
+    fn an_outcome_that_breaks_off_is_none() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"{\"Step\":\"unpack\"}\n{\"Done\":{\"sou").unwrap();
+        drop(writer);
+        let mut timeline = Timeline::default();
+        assert!(listen(reader, &mut timeline).is_none());
+        assert_eq!(timeline.record.stages.len(), 1);
+    }
+}
