@@ -12,7 +12,8 @@ use crate::source::ReadAt;
 /// A SHA-1; all zero stands for an empty stream.
 pub(crate) type Hash = [u8; 20];
 
-/// A blob table of two million entries; Windows images have some hundred thousand. It is read into memory whole.
+/// A blob table of two million entries; Windows images have some hundred thousand. It is read into memory whole. The
+/// parts of a split WIM share it: each has a table of its own.
 const MAX_TABLE: u64 = 100 << 20;
 const ENTRY_LEN: usize = 50;
 /// Chunks of all solid resources together, whose places are kept in 32 MiB: 128 GiB at 32 KiB a chunk, the smallest
@@ -34,19 +35,21 @@ pub(crate) enum Location {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Blob {
+    /// Number of the file that it lies in, of a split WIM.
+    pub(crate) part: u16,
     pub(crate) location: Location,
     pub(crate) size: u64,
 }
 
-/// The whole table.
+/// The whole table; of a split WIM, those of all parts.
 #[derive(Debug, Default)]
 pub(crate) struct Blobs {
     pub(crate) by_hash: HashMap<Hash, Blob>,
     pub(crate) solids: Vec<Solid>,
     /// Metadata resources in the order of the images, each with its SHA-1.
     pub(crate) metadata: Vec<(ResourceHeader, Hash)>,
-    /// Where the last resource ends.
-    pub(crate) end: u64,
+    /// Bytes of the tables of all parts, about.
+    tables: u64,
     /// Chunks of all of `solids`, about.
     solid_chunks: u64,
 }
@@ -70,9 +73,11 @@ impl Entry {
 }
 
 impl Blobs {
-    pub(crate) fn read(source: &dyn ReadAt, header: &Header) -> Result<Blobs, WimError> {
-        let format = (header.compression, header.chunk_size);
-        let table = read_whole(source, &header.blob_table, format, "the blob table", MAX_TABLE)?;
+    /// Adds the table of the file with this header; gives where the last resource of that file ends.
+    pub(crate) fn add(&mut self, source: &dyn ReadAt, header: &Header) -> Result<u64, WimError> {
+        let left = MAX_TABLE.saturating_sub(self.tables);
+        let table = read_whole(source, &header.blob_table, header.layout(), "the blob table", left)?;
+        self.tables = self.tables.saturating_add(table.len() as u64);
         if table.len() % ENTRY_LEN != 0 {
             let why = format!("{} bytes are no whole number of entries", table.len());
             return Err(damaged(0, &why));
@@ -86,30 +91,33 @@ impl Blobs {
             }
             entries.push(entry);
         }
-        let end = check_extents(source, &entries)?;
-        let mut blobs = Blobs { end, ..Blobs::default() };
+        let end = check_extents(source, header, &entries)?;
         let mut number = 0_u64;
         for run in entries.chunk_by(|a, b| a.at.has(ResourceHeader::SOLID) == b.at.has(ResourceHeader::SOLID)) {
             if run.first().is_some_and(|e| e.at.has(ResourceHeader::SOLID)) {
-                blobs.add_solid_run(source, run, number)?;
+                self.add_solid_run(source, header, run, number)?;
             } else {
                 for (entry, n) in run.iter().zip(number..) {
-                    blobs.add_plain(header, entry, n)?;
+                    self.add_plain(header, entry, n)?;
                 }
             }
             number = number.saturating_add(run.len() as u64);
         }
-        if blobs.metadata.len() as u64 != u64::from(header.images) {
-            let why = format!("the header promises {} images, {} are here", header.images, blobs.metadata.len());
+        if header.part == 1 && self.metadata.len() as u64 != u64::from(header.images) {
+            let why = format!("the header promises {} images, {} are here", header.images, self.metadata.len());
             return Err(damaged(0, &why));
         }
-        Ok(blobs)
+        Ok(end)
     }
 
     fn add_plain(&mut self, header: &Header, e: &Entry, number: u64) -> Result<(), WimError> {
+        if header.parts > 1 && e.part != header.part {
+            // It is in the table of its own part, too, or it is missed there (wimlib does so).
+            return Ok(());
+        }
         if e.at.has(ResourceHeader::METADATA) {
-            // Count 0: an image that was deleted.
-            if e.references > 0 {
+            // Count 0: an image that was deleted. All images are in the first part.
+            if e.references > 0 && header.part == 1 {
                 self.metadata.push((e.at, e.hash));
             }
             return Ok(());
@@ -117,7 +125,7 @@ impl Blobs {
         if e.hash == [0; 20] || e.at.size == 0 {
             return Ok(());
         }
-        if e.part != 1 {
+        if e.part != header.part {
             return Err(damaged(number, &format!("contents are in part {} of a split WIM", e.part)));
         }
         let location = if !e.at.has(ResourceHeader::COMPRESSED) {
@@ -130,19 +138,29 @@ impl Blobs {
         } else {
             Location::Chunked { offset: e.at.offset, stored: e.at.stored }
         };
-        self.by_hash.entry(e.hash).or_insert(Blob { location, size: e.at.size });
+        self.by_hash.entry(e.hash).or_insert(Blob { part: header.part, location, size: e.at.size });
         Ok(())
     }
 
     /// A run of solid entries describes resources and the blobs in them; a blob's offset counts through the unpacked
     /// contents of all resources of the run.
-    fn add_solid_run(&mut self, source: &dyn ReadAt, run: &[Entry], number: u64) -> Result<(), WimError> {
+    fn add_solid_run(
+        &mut self,
+        source: &dyn ReadAt,
+        header: &Header,
+        run: &[Entry],
+        number: u64,
+    ) -> Result<(), WimError> {
+        if header.pipable {
+            return Err(damaged(number, "a solid resource is in a pipable WIM"));
+        }
+        let part = header.part;
         let first = self.solids.len();
         // Where each of the run's resources begins in the run's unpacked contents.
         let mut begins = Vec::new();
         let mut total = 0_u64;
         for entry in run.iter().filter(|e| e.at.size == SOLID_MARK) {
-            let solid = Solid::read(source, &entry.at, MAX_SOLID_CHUNKS.saturating_sub(self.solid_chunks))?;
+            let solid = Solid::read(source, part, &entry.at, MAX_SOLID_CHUNKS.saturating_sub(self.solid_chunks))?;
             self.solid_chunks = self.solid_chunks.saturating_add(solid.starts.len() as u64);
             begins.push(total);
             total = total.checked_add(solid.size).ok_or_else(|| damaged(number, "a solid run is too large"))?;
@@ -164,7 +182,7 @@ impl Blobs {
             if offset.checked_add(size).is_none_or(|end| end > holds) {
                 return Err(outside());
             }
-            self.by_hash.entry(e.hash).or_insert(Blob { location: Location::Solid { resource, offset }, size });
+            self.by_hash.entry(e.hash).or_insert(Blob { part, location: Location::Solid { resource, offset }, size });
         }
         Ok(())
     }
@@ -173,10 +191,10 @@ impl Blobs {
 /// That all resources lie inside the source, and no two with contents share bytes: a few bytes could otherwise be made
 /// to unpack again and again, or to keep a chunk table in memory for every time that they are listed. The same contents
 /// listed twice are the same resource. Gives where the last one ends.
-fn check_extents(source: &dyn ReadAt, entries: &[Entry]) -> Result<u64, WimError> {
+fn check_extents(source: &dyn ReadAt, header: &Header, entries: &[Entry]) -> Result<u64, WimError> {
     let is_solid = |e: &Entry| e.at.has(ResourceHeader::SOLID);
     // What lies in another part of a split WIM is refused by its number.
-    let is_plain = |e: &Entry| e.hash != [0; 20] && e.at.size > 0 && e.part == 1;
+    let is_plain = |e: &Entry| e.hash != [0; 20] && e.at.size > 0 && e.part == header.part;
     let is_resource = |e: &Entry| if is_solid(e) { e.at.size == SOLID_MARK } else { is_plain(e) };
     let mut resources: Vec<(&Entry, u64)> = entries
         .iter()
@@ -193,7 +211,8 @@ fn check_extents(source: &dyn ReadAt, entries: &[Entry]) -> Result<u64, WimError
             return Err(damaged(*number, "two resources share bytes"));
         }
     }
-    let trees = || entries.iter().filter(|e| !is_solid(e) && e.at.has(ResourceHeader::METADATA) && e.references > 0);
+    let is_tree = |e: &Entry| !is_solid(e) && e.at.has(ResourceHeader::METADATA) && e.references > 0;
+    let trees = || entries.iter().filter(|e| is_tree(e) && (header.parts == 1 || (e.part == 1 && header.part == 1)));
     for e in trees() {
         e.at.check_inside("the metadata of an image", source.size())?;
     }

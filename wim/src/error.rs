@@ -46,6 +46,47 @@ pub enum Error {
         /// What is wrong with it.
         source: WimError,
     },
+    /// A split WIM, opened by another part than its first.
+    #[error(
+        "{} is part {part} of the {parts} that a WIM was split in; give the first{}",
+        path.display(),
+        first.as_ref().map(|first| format!(", {}", first.display())).unwrap_or_default()
+    )]
+    NotFirst {
+        /// The file.
+        path: PathBuf,
+        /// Its number.
+        part: u16,
+        /// Number of parts in all.
+        parts: u16,
+        /// Where the first part should be, if the name says so.
+        first: Option<PathBuf>,
+    },
+    /// A WIM in more parts than can be held open.
+    #[error("{} is split in {parts} parts, and {limit} are the most that are read; split it in larger ones", path.display())]
+    ManyParts {
+        /// The first part.
+        path: PathBuf,
+        /// Number of parts.
+        parts: u16,
+        /// The limit.
+        limit: u16,
+    },
+    /// A part of a split WIM is missing, or is another file than it should be.
+    #[error("{} is the first of {parts} parts, and part {part} is looked for in {}", path.display(), file.display())]
+    Part {
+        /// The first part.
+        path: PathBuf,
+        /// Number of the part.
+        part: u16,
+        /// Number of parts in all.
+        parts: u16,
+        /// Where it is looked for.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        why: PartError,
+    },
     /// The archive is damaged, cut short, or beyond what is supported.
     #[error("{}", path.display())]
     Archive {
@@ -57,6 +98,38 @@ pub enum Error {
     /// The target refused.
     #[error(transparent)]
     Target(#[from] TargetError),
+}
+
+/// What is wrong with a file that should be a part of a split WIM.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartError {
+    /// There is none.
+    #[error("there is no such file; put all parts into one folder, with the names that they were split under")]
+    Missing,
+    /// A link, a folder, a device.
+    #[error("that is not a file; put the part itself there")]
+    NoFile,
+    /// The system refused.
+    #[error("it cannot be opened")]
+    Open(#[source] io::Error),
+    /// It is of another WIM.
+    #[error("it is a part of another WIM; copy all parts from one and the same set")]
+    Foreign,
+    /// It is another part.
+    #[error("it says of itself that it is part {part} of {parts}; copy the parts again, each under its own name")]
+    Number {
+        /// The number that it gives.
+        part: u16,
+        /// Its number of parts.
+        parts: u16,
+    },
+    /// Contents could not be read the same way from all parts.
+    #[error("it is compressed in another way than the first part; copy all parts from one and the same set")]
+    Layout,
+    /// It is damaged.
+    #[error(transparent)]
+    Wim(#[from] WimError),
 }
 
 /// What is wrong with a WIM.

@@ -3,6 +3,8 @@
 use crate::bytes::{array, u16_at, u32_at, u64_at};
 use crate::codec::Compression;
 use crate::error::WimError;
+use crate::resource::{Layout, read};
+use crate::source::ReadAt;
 
 /// The first bytes of a WIM.
 pub(crate) const MAGIC: &[u8; 8] = b"MSWIM\0\0\0";
@@ -86,8 +88,14 @@ pub struct Header {
     pub compression: Compression,
     /// Unpacked size of a chunk of those.
     pub chunk_size: u32,
-    /// Tells this file from all others.
+    /// Chunks carry their lengths, so that it can be unpacked while it arrives: wimlib's own variant.
+    pub pipable: bool,
+    /// Tells this file, or this set of files, from all others.
     pub guid: [u8; 16],
+    /// Number of this file in a split WIM, from 1.
+    pub part: u16,
+    /// Number of files that the WIM is split in; 1 is not split.
+    pub parts: u16,
     /// Number of images.
     pub images: u32,
     /// Index of the image marked for booting; 0 is none.
@@ -95,6 +103,8 @@ pub struct Header {
     pub(crate) blob_table: ResourceHeader,
     pub(crate) xml: ResourceHeader,
     pub(crate) integrity: ResourceHeader,
+    /// Where this header ends: at the start of a file, or at the end of a pipable one.
+    pub(crate) end: u64,
 }
 
 impl Header {
@@ -105,15 +115,13 @@ impl Header {
         let damaged = |offset: u64, why: String| Err(WimError::Damaged { what: "the header", offset, why });
 
         let magic: [u8; 8] = array(bytes, 0).ok_or_else(short)?;
-        if &magic == PIPABLE_MAGIC {
-            return unsupported("a pipable WIM".into(), "write it without --pipable");
-        }
         let u32_of = |at| u32_at(bytes, at).ok_or_else(short);
         let resource = |at| ResourceHeader::parse(bytes, at).ok_or_else(short);
         if bytes.len() < HEADER_LEN {
             return Err(short());
         }
-        if &magic != MAGIC {
+        let pipable = &magic == PIPABLE_MAGIC;
+        if &magic != MAGIC && !pipable {
             return damaged(0, "it does not begin with MSWIM".into());
         }
         let len = u32_of(8)?;
@@ -142,9 +150,9 @@ impl Header {
                 "export it again with the usual chunk size",
             );
         }
-        let parts = u16_at(bytes, 0x2a).ok_or_else(short)?;
-        if parts != 1 {
-            return unsupported(format!("a WIM split in {parts} parts"), "join it with `wimlib-imagex join`");
+        let (part, parts) = (u16_at(bytes, 0x28).ok_or_else(short)?, u16_at(bytes, 0x2a).ok_or_else(short)?);
+        if part == 0 || part > parts {
+            return damaged(0x28, format!("it claims to be part {part} of {parts}"));
         }
         let images = u32_of(0x2c)?;
         if images > MAX_IMAGES {
@@ -163,7 +171,36 @@ impl Header {
         xml.check_inside("the XML data", available)?;
         integrity.check_inside("the integrity table", available)?;
         let guid = array(bytes, 0x18).ok_or_else(short)?;
-        Ok(Header { version, compression, chunk_size, guid, images, boot_index, blob_table, xml, integrity })
+        Ok(Header {
+            version,
+            compression,
+            chunk_size,
+            pipable,
+            guid,
+            part,
+            parts,
+            images,
+            boot_index,
+            blob_table,
+            xml,
+            integrity,
+            end: HEADER_LEN as u64,
+        })
+    }
+
+    /// The header of the WIM at the start of `source`; of a pipable one, that at its end.
+    pub(crate) fn find(source: &dyn ReadAt) -> Result<Header, WimError> {
+        let len = source.size().min(HEADER_LEN as u64);
+        Header::parse(&read(source, 0, len)?, source.size())
+    }
+
+    /// Bytes of the file that this header is of, whose last resource ends at `last`.
+    pub(crate) fn length(&self, last: u64) -> u64 {
+        [self.blob_table.end(), self.xml.end(), self.integrity.end(), last].into_iter().fold(self.end, u64::max)
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        Layout { compression: self.compression, chunk_size: self.chunk_size, pipable: self.pipable }
     }
 }
 

@@ -37,6 +37,7 @@ mod resource;
 pub mod root;
 mod sniff;
 pub mod source;
+mod split;
 mod target;
 pub mod tree;
 mod unpack;
@@ -44,7 +45,7 @@ mod xattr;
 mod xml;
 
 pub use codec::Compression;
-pub use error::{ArchiveError, Error, TargetError, WimError};
+pub use error::{ArchiveError, Error, PartError, TargetError, WimError};
 pub use meta::{Meta, Special, Time, Xattr};
 pub use reader::Wim;
 pub use root::{DEFAULT_MEMORY_BUDGET, Format, Need, Progress, Report, Root, UnpackOptions};

@@ -1,21 +1,25 @@
 //! A WIM, opened and checked: which images it has, and the tree of each. The door between the format's modules and the
 //! rest of the crate.
 
+use std::fs::File;
+use std::path::Path;
+
 use sha1::{Digest, Sha1};
 
 use crate::blob::{Blobs, Hash};
 use crate::codec::Compression;
-use crate::error::WimError;
-use crate::header::{HEADER_LEN, Header};
+use crate::error::{Error, WimError};
+use crate::header::Header;
 use crate::metadata::{self, MAX_METADATA};
-use crate::resource::{read, read_whole};
-use crate::source::ReadAt;
+use crate::resource::read_whole;
+use crate::source::{FileSource, Parts, ReadAt};
+use crate::split;
 use crate::tree::{Inode, Kind, Tree};
 use crate::xml::{self, ImageInfo, MAX_XML};
 
 /// An opened WIM.
 pub struct Wim {
-    pub(crate) source: Box<dyn ReadAt>,
+    pub(crate) parts: Parts,
     pub(crate) header: Header,
     pub(crate) blobs: Blobs,
     images: Vec<ImageInfo>,
@@ -31,33 +35,67 @@ impl Wim {
     /// Reads header, blob table and image names. `source` may go on behind the WIM.
     ///
     /// # Errors
-    /// When it is cut short, damaged, or of a kind that is not supported.
+    /// When it is cut short, damaged, or of a kind that is not supported: one that is split is opened by its path.
     pub fn open(source: Box<dyn ReadAt>) -> Result<Wim, WimError> {
-        let len = source.size().min(HEADER_LEN as u64);
-        let header = Header::parse(&read(&*source, 0, len)?, source.size())?;
-        let blobs = Blobs::read(&*source, &header)?;
-        let format = (header.compression, header.chunk_size);
+        let header = Header::find(&*source)?;
+        if header.parts > 1 {
+            return Err(WimError::Unsupported {
+                what: format!("part {} of {} of a split WIM, alone,", header.part, header.parts),
+                remedy: "open it by its path, with the other parts beside it",
+            });
+        }
+        Wim::first(source, header)
+    }
+
+    /// As [`Wim::open`], for the file or block device at `path`; of a split WIM, which may only be a file, `path` is
+    /// the first part, and the others are found beside it: `x2.swm`, `x3.swm`, … beside `x.swm`.
+    ///
+    /// # Errors
+    /// As [`Wim::open`]; and when a part is missing, or is another file than it should be.
+    pub fn open_path(path: &Path) -> Result<Wim, Error> {
+        let io = |action: &str| {
+            let action = action.to_owned();
+            move |source| Error::Io { path: path.to_owned(), action, source }
+        };
+        let source = File::open(path).and_then(FileSource::new).map_err(io("open"))?;
+        split::open(path, Box::new(source))
+    }
+
+    /// The only file of a WIM, or the first one, of this header.
+    pub(crate) fn first(source: Box<dyn ReadAt>, header: Header) -> Result<Wim, WimError> {
+        let mut blobs = Blobs::default();
+        let end = blobs.add(&*source, &header)?;
         // A number still chooses an image where its name cannot be read.
-        let mut known = read_whole(&*source, &header.xml, format, "the XML data", MAX_XML)
+        let mut known = read_whole(&*source, &header.xml, header.layout(), "the XML data", MAX_XML)
             .map(|x| xml::parse(&x))
             .unwrap_or_default();
         let images = (1..=header.images)
             .map(|index| known.remove(&index).unwrap_or(ImageInfo { index, ..ImageInfo::default() }))
             .collect();
-        Ok(Wim { source, header, blobs, images })
+        let parts = Parts::new(source, header.length(end));
+        Ok(Wim { parts, header, blobs, images })
     }
 
-    /// Its header.
+    /// Adds the next part, whose header was found to be that of a part of this WIM.
+    pub(crate) fn add(&mut self, source: Box<dyn ReadAt>, header: &Header) -> Result<(), WimError> {
+        let end = self.blobs.add(&*source, header)?;
+        self.parts.push(source, header.length(end));
+        Ok(())
+    }
+
+    /// Its header; of a split WIM, that of its first part.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// Its own length in bytes, however much longer the device is that it lies on.
+    /// Its own length in bytes, of all its parts, however much longer the device is that it lies on.
     pub fn length(&self) -> u64 {
-        let header = &self.header;
-        [header.blob_table.end(), header.xml.end(), header.integrity.end(), self.blobs.end]
-            .into_iter()
-            .fold(HEADER_LEN as u64, u64::max)
+        self.lengths().fold(0, u64::saturating_add)
+    }
+
+    /// As [`Wim::length`], of each file that it is split in.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
+        self.parts.lengths()
     }
 
     /// Its images, in order.
@@ -105,8 +143,8 @@ impl Wim {
         let position = usize::try_from(index).ok().and_then(|i| i.checked_sub(1));
         let metadata = position.and_then(|p| self.blobs.metadata.get(p));
         let (at, hash) = metadata.ok_or_else(|| self.no_image(&index.to_string()))?;
-        let format = (self.header.compression, self.header.chunk_size);
-        let bytes = read_whole(&*self.source, at, format, "the metadata of the image", MAX_METADATA)?;
+        let layout = self.header.layout();
+        let bytes = read_whole(self.parts.source(1), at, layout, "the metadata of the image", MAX_METADATA)?;
         if Hash::from(Sha1::digest(&bytes)) != *hash {
             return Err(WimError::Hash { file: "the image's metadata".into() });
         }

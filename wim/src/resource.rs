@@ -7,12 +7,29 @@ use crate::error::WimError;
 use crate::header::ResourceHeader;
 use crate::source::ReadAt;
 
-/// A compressed resource that is not solid: a table of n-1 offsets, then n chunks.
+/// How a WIM stores its resources, but for solid ones: these say it themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) compression: Compression,
+    pub(crate) chunk_size: u32,
+    /// A length before each chunk, and the chunk table behind the last one: what can be written, and read, in one go
+    /// (wimlib's resource.c). The table's offsets do not count the lengths.
+    pub(crate) pipable: bool,
+}
+
+impl Layout {
+    /// Bytes between two chunks.
+    pub(crate) fn lead(self) -> u64 {
+        if self.pipable { 4 } else { 0 }
+    }
+}
+
+/// A compressed resource that is not solid: a table of n-1 offsets, then n chunks; or the other way round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chunked {
     pub(crate) stored: u64,
     pub(crate) size: u64,
-    pub(crate) chunk_size: u32,
+    pub(crate) layout: Layout,
 }
 
 /// The chunk table contradicts the resource's size.
@@ -21,44 +38,61 @@ pub(crate) struct BadTable;
 
 impl Chunked {
     pub(crate) fn chunks(&self) -> u64 {
-        self.size.div_ceil(u64::from(self.chunk_size.max(1)))
+        self.size.div_ceil(u64::from(self.layout.chunk_size.max(1)))
     }
 
     fn entry_len(&self) -> u64 {
         if u32::try_from(self.size).is_ok() { 4 } else { 8 }
     }
 
-    /// Bytes of the chunk table at the start of the resource; an error where it would not leave a byte for each chunk.
+    /// Bytes of the chunk table; an error where it would not leave a byte for each chunk, or more for all of them than
+    /// they can have, which would be read for nothing.
     pub(crate) fn table_len(&self) -> Result<u64, BadTable> {
         let len = self.chunks().saturating_sub(1).checked_mul(self.entry_len()).ok_or(BadTable)?;
-        match len.checked_add(self.chunks()) {
-            Some(least) if least <= self.stored => Ok(len),
-            _ => Err(BadTable),
-        }
+        let leads = self.chunks().checked_mul(self.layout.lead()).and_then(|leads| leads.checked_add(len));
+        let with = |bytes: u64| leads.and_then(|leads| leads.checked_add(bytes));
+        let (least, most) = (with(self.chunks()).ok_or(BadTable)?, with(self.size).ok_or(BadTable)?);
+        if (least..=most).contains(&self.stored) { Ok(len) } else { Err(BadTable) }
     }
 
-    /// Where each chunk begins in the resource, and where the last one ends, into `starts`. `table` is the first
-    /// [`Chunked::table_len`] bytes of the resource.
+    /// Where the chunk table lies in the resource, and its length.
+    pub(crate) fn table(&self) -> Result<(u64, u64), BadTable> {
+        let len = self.table_len()?;
+        Ok((if self.layout.pipable { self.stored.saturating_sub(len) } else { 0 }, len))
+    }
+
+    /// As [`Chunked::starts`], from all bytes of the resource.
+    pub(crate) fn starts_in(&self, resource: &[u8], starts: &mut Vec<u64>) -> Result<(), BadTable> {
+        let (at, _) = self.table()?;
+        self.starts(resource.get(usize::try_from(at).map_err(|_| BadTable)?..).ok_or(BadTable)?, starts)
+    }
+
+    /// Where each chunk begins in the resource, with [`Layout::lead`] bytes before it, and where the last one ends,
+    /// into `starts`. `table` is what [`Chunked::table`] says.
     pub(crate) fn starts(&self, table: &[u8], starts: &mut Vec<u64>) -> Result<(), BadTable> {
         let len = self.table_len()?;
         let table = table.get(..usize::try_from(len).map_err(|_| BadTable)?).ok_or(BadTable)?;
+        let (mut base, end) =
+            if self.layout.pipable { (0, self.stored.saturating_sub(len)) } else { (len, self.stored) };
         starts.clear();
-        starts.push(len);
+        starts.push(base);
         let entry = if self.entry_len() == 4 { 4 } else { 8 };
         for bytes in table.chunks_exact(entry) {
             let offset = if entry == 4 { u32_at(bytes, 0).map(u64::from) } else { u64_at(bytes, 0) };
-            starts.push(offset.and_then(|o| o.checked_add(len)).ok_or(BadTable)?);
+            base = base.saturating_add(self.layout.lead());
+            starts.push(offset.and_then(|o| o.checked_add(base)).ok_or(BadTable)?);
         }
-        starts.push(self.stored);
-        check_starts(starts, self.size, self.chunk_size)
+        starts.push(end);
+        check_starts(starts, self.size, self.layout.chunk_size, self.layout.lead())
     }
 }
 
-/// That chunks follow each other, none is empty, and none is larger than what it unpacks to.
-fn check_starts(starts: &[u64], size: u64, chunk_size: u32) -> Result<(), BadTable> {
+/// That chunks follow each other, each with `lead` bytes before it, none is empty, and none is larger than what it
+/// unpacks to.
+fn check_starts(starts: &[u64], size: u64, chunk_size: u32, lead: u64) -> Result<(), BadTable> {
     let mut left = size;
     for (begin, end) in starts.iter().zip(starts.iter().skip(1)) {
-        let stored = end.checked_sub(*begin).ok_or(BadTable)?;
+        let stored = end.checked_sub(*begin).and_then(|len| len.checked_sub(lead)).ok_or(BadTable)?;
         let unpacked = left.min(chunk_size.into());
         if stored == 0 || stored > unpacked {
             return Err(BadTable);
@@ -71,6 +105,8 @@ fn check_starts(starts: &[u64], size: u64, chunk_size: u32) -> Result<(), BadTab
 /// A solid resource: many blobs, one after another, compressed together.
 #[derive(Debug)]
 pub(crate) struct Solid {
+    /// Number of the file that it lies in, of a split WIM.
+    pub(crate) part: u16,
     pub(crate) offset: u64,
     pub(crate) size: u64,
     pub(crate) chunk_size: u32,
@@ -83,7 +119,7 @@ impl Solid {
     const HEADER_LEN: u64 = 16;
 
     /// Reads header and chunk table of the solid resource at `at`, which may have `most` chunks.
-    pub(crate) fn read(source: &dyn ReadAt, at: &ResourceHeader, most: u64) -> Result<Solid, WimError> {
+    pub(crate) fn read(source: &dyn ReadAt, part: u16, at: &ResourceHeader, most: u64) -> Result<Solid, WimError> {
         let damaged = |why: String| WimError::Damaged { what: "a solid resource", offset: at.offset, why };
         at.check_inside("a solid resource", source.size())?;
         if at.stored < Self::HEADER_LEN {
@@ -126,8 +162,8 @@ impl Solid {
         if next > at.offset.saturating_add(at.stored) {
             return Err(damaged("its chunks are longer than itself".into()));
         }
-        check_starts(&starts, size, chunk_size).map_err(|BadTable| damaged("its chunk table is wrong".into()))?;
-        Ok(Solid { offset: at.offset, size, chunk_size, compression, starts })
+        check_starts(&starts, size, chunk_size, 0).map_err(|BadTable| damaged("its chunk table is wrong".into()))?;
+        Ok(Solid { part, offset: at.offset, size, chunk_size, compression, starts })
     }
 }
 
@@ -159,7 +195,7 @@ pub(crate) fn resize(buffer: &mut Vec<u8>, len: u64) -> Result<(), WimError> {
 pub(crate) fn read_whole(
     source: &dyn ReadAt,
     at: &ResourceHeader,
-    (compression, chunk_size): (Compression, u32),
+    layout: Layout,
     what: &'static str,
     limit: u64,
 ) -> Result<Vec<u8>, WimError> {
@@ -175,17 +211,20 @@ pub(crate) fn read_whole(
             Err(damaged("it is not compressed, and its two sizes differ"))
         };
     }
+    let Layout { compression, chunk_size, .. } = layout;
     if compression == Compression::None {
         return Err(damaged("it is compressed in an image without compression"));
     }
-    let chunked = Chunked { stored: at.stored, size: at.size, chunk_size };
+    let chunked = Chunked { stored: at.stored, size: at.size, layout };
     let bad_table = |BadTable| damaged("its chunk table is wrong");
-    let table_len = chunked.table_len().map_err(bad_table)?;
+    let (table_at, table_len) = chunked.table().map_err(bad_table)?;
     let mut starts = Vec::new();
-    chunked.starts(&read(source, at.offset, table_len)?, &mut starts).map_err(bad_table)?;
+    let table = read(source, at.offset.saturating_add(table_at), table_len)?;
+    chunked.starts(&table, &mut starts).map_err(bad_table)?;
     let (mut codec, mut input, mut out, mut whole) = (Codec::default(), Vec::new(), Vec::new(), Vec::new());
     for (begin, end) in starts.iter().zip(starts.iter().skip(1)) {
-        read_into(source, at.offset.saturating_add(*begin), end.saturating_sub(*begin), &mut input)?;
+        let begin = begin.saturating_add(layout.lead());
+        read_into(source, at.offset.saturating_add(begin), end.saturating_sub(begin), &mut input)?;
         resize(&mut out, at.size.saturating_sub(whole.len() as u64).min(chunk_size.into()))?;
         codec.chunk(compression, chunk_size, &input, &mut out)?.map_err(|_| damaged("it does not decompress"))?;
         whole.try_reserve(out.len()).map_err(|_| WimError::NoMemory { bytes: at.size })?;
@@ -199,11 +238,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn layout(chunk_size: u32, pipable: bool) -> Layout {
+        Layout { compression: Compression::Xpress, chunk_size, pipable }
+    }
+
     #[test]
     fn a_table_must_leave_a_byte_for_every_chunk() {
-        let huge = Chunked { stored: 1000, size: u64::MAX, chunk_size: 32768 };
+        let huge = Chunked { stored: 1000, size: u64::MAX, layout: layout(32768, false) };
         assert!(huge.table_len().is_err());
-        let one = Chunked { stored: 10, size: 32768, chunk_size: 32768 };
+        let padded = Chunked { stored: 32769, size: 32768, layout: layout(32768, false) };
+        assert!(padded.table_len().is_err(), "a byte that no chunk has");
+        let one = Chunked { stored: 10, size: 32768, layout: layout(32768, false) };
         let mut starts = Vec::new();
         one.starts(&[], &mut starts).unwrap();
         assert_eq!(starts, [0, 10]);
@@ -211,7 +256,7 @@ mod tests {
 
     #[test]
     fn chunks_that_are_empty_too_large_or_out_of_order_are_refused() {
-        let chunked = Chunked { stored: 4 + 30, size: 4096 + 100, chunk_size: 4096 };
+        let chunked = Chunked { stored: 4 + 30, size: 4096 + 100, layout: layout(4096, false) };
         let starts = |offset: u32| chunked.starts(&offset.to_le_bytes(), &mut Vec::new()).is_ok();
         assert!(starts(10));
         assert!(!starts(0), "the first chunk is empty");
@@ -221,16 +266,31 @@ mod tests {
         assert!(large.starts(&4097u32.to_le_bytes(), &mut Vec::new()).is_err());
     }
 
+    #[test]
+    fn a_pipable_table_lies_behind_its_chunks_and_does_not_count_their_lengths() {
+        // [4 length][10 chunk][4 length][20 chunk][4 table]
+        let chunked = Chunked { stored: 42, size: 4096 + 100, layout: layout(4096, true) };
+        assert_eq!(chunked.table().unwrap(), (38, 4));
+        let mut starts = Vec::new();
+        chunked.starts(&10_u32.to_le_bytes(), &mut starts).unwrap();
+        assert_eq!(starts, [0, 14, 38]);
+        assert!(chunked.starts(&0_u32.to_le_bytes(), &mut starts).is_err(), "the first chunk is empty");
+        assert!(chunked.starts(&30_u32.to_le_bytes(), &mut starts).is_err(), "the last chunk is empty");
+        let short = Chunked { stored: 13, ..chunked };
+        assert!(short.table_len().is_err(), "two lengths, two bytes and a table are 14");
+    }
+
     proptest! {
         #[test]
-        fn any_table_is_refused_or_gives_every_chunk(stored in 0u64..200, size in 0u64..100_000,
+        fn any_table_is_refused_or_gives_every_chunk(stored in 0u64..200, size in 0u64..100_000, pipable in any::<bool>(),
                                                      table in proptest::collection::vec(any::<u8>(), 0..100)) {
-            let chunked = Chunked { stored, size, chunk_size: 4096 };
+            let chunked = Chunked { stored, size, layout: layout(4096, pipable) };
             let mut starts = Vec::new();
             if chunked.starts(&table, &mut starts).is_ok() && size > 0 {
                 prop_assert_eq!(starts.len() as u64, chunked.chunks().saturating_add(1));
-                prop_assert_eq!(*starts.last().unwrap(), stored);
-                prop_assert!(starts.windows(2).all(|w| w[0] < w[1]));
+                let (table_at, _) = chunked.table().unwrap();
+                prop_assert_eq!(*starts.last().unwrap(), if pipable { table_at } else { stored });
+                prop_assert!(starts.windows(2).all(|w| w[0].saturating_add(chunked.layout.lead()) < w[1]));
             }
         }
     }

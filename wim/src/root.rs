@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::reader::Wim;
 use crate::sniff::{self, Outer};
 use crate::source::{FileSource, ReadAt};
+use crate::split;
 use crate::target::Target;
 use crate::unpack::{self, Prepared};
 
@@ -96,7 +97,8 @@ enum Inner {
     Archive(Archive),
 }
 
-/// Opens the image at `path`: a file, or a block device that begins with one. `index` chooses an image of a WIM, by
+/// Opens the image at `path`: a file, or a block device that begins with one; of a split WIM its first part, with the
+/// others beside it ([`Wim::open_path`]). `index` chooses an image of a WIM, by
 /// number from 1 or by name; `None` takes the one marked for booting, or the first.
 ///
 /// # Errors
@@ -117,7 +119,7 @@ pub fn open(path: &Path, index: Option<&str>) -> Result<Root, Error> {
     let inner = match sniff::outer(&head) {
         Outer::Wim => {
             let in_wim = |source| Error::Wim { path: path.to_owned(), source };
-            let wim = Wim::open(Box::new(source)).map_err(in_wim)?;
+            let wim = split::open(path, Box::new(source))?;
             let index = wim.select(index).map_err(in_wim)?;
             let prepared = Prepared::new(&wim, index).map_err(in_wim)?;
             Inner::Wim { wim: Box::new(wim), prepared: Box::new(prepared) }
@@ -146,11 +148,19 @@ impl Root {
         }
     }
 
-    /// Size of the image in bytes. A WIM knows its own; an archive has that of its file, or of the device it lies on.
+    /// Size of the image in bytes, of all parts of a split WIM. A WIM knows its own; an archive has that of its file, or
+    /// of the device it lies on.
     pub fn source_bytes(&self) -> u64 {
+        self.files().iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+    }
+
+    /// The files that it lies in, in order, and how many bytes of each are the image: one, unless it is a split WIM.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
         match &self.inner {
-            Inner::Wim { wim, .. } => wim.length().min(self.source_bytes),
-            Inner::Archive(_) => self.source_bytes,
+            Inner::Wim { wim, .. } => {
+                wim.lengths().zip(1..).map(|(len, n)| (split::name(&self.path, n), len)).collect()
+            }
+            Inner::Archive(_) => vec![(self.path.clone(), self.source_bytes)],
         }
     }
 

@@ -57,6 +57,41 @@ impl ReadAt for Vec<u8> {
     }
 }
 
+/// The files that a WIM lies in, in order: one, or as many as it was split in.
+pub(crate) struct Parts {
+    first: Part,
+    others: Vec<Part>,
+}
+
+/// One of them.
+struct Part {
+    source: Box<dyn ReadAt>,
+    /// Bytes of the WIM in it; the device that it lies on may be longer.
+    length: u64,
+}
+
+impl Parts {
+    /// A WIM's first or only file, which has `length` bytes of it.
+    pub(crate) fn new(source: Box<dyn ReadAt>, length: u64) -> Parts {
+        Parts { first: Part { source, length }, others: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, source: Box<dyn ReadAt>, length: u64) {
+        self.others.push(Part { source, length });
+    }
+
+    /// The part of this number, from 1. Numbers come from [`crate::blob::Blobs`], which takes none that is not here.
+    pub(crate) fn source(&self, part: u16) -> &dyn ReadAt {
+        let other = usize::from(part).checked_sub(2).and_then(|n| self.others.get(n));
+        &*other.unwrap_or(&self.first).source
+    }
+
+    /// The WIM's bytes in each.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(&self.first).chain(&self.others).map(|part| part.length)
+    }
+}
+
 /// A part of another source, such as an image that lies inside a larger file.
 #[derive(Debug)]
 pub struct Window<S> {

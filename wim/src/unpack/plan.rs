@@ -34,8 +34,8 @@ pub(super) struct Item {
 /// A piece of work that one worker does alone.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Job {
-    /// Whole blobs that lie close together: items `first..end`, all inside `len` bytes at `offset`.
-    Batch { first: usize, end: usize, offset: u64, len: u64 },
+    /// Whole blobs that lie close together: items `first..end`, all inside `len` bytes at `offset` of a part.
+    Batch { first: usize, end: usize, part: u16, offset: u64, len: u64 },
     /// `count` chunks of one large blob.
     Part { item: usize, chunk: u64, count: u64 },
     /// One chunk of a solid resource, and the items that lie in it, wholly or in part.
@@ -118,7 +118,7 @@ impl Plan {
                 _ => false,
             };
             if same_space && extent(&a.blob).1 > extent(&b.blob).0 {
-                let offset = source_order(blobs, &b.blob).0;
+                let offset = source_order(blobs, &b.blob).1;
                 let why = format!(
                     "the contents of {} and {} share bytes",
                     self.shown_user(a, tree),
@@ -153,6 +153,7 @@ impl Plan {
     /// One batch from item `first` on; gives the item behind it.
     fn batch(&mut self, header: &Header, first: usize, tree: &Tree) -> Result<usize, WimError> {
         let (mut end, mut out, mut begin, mut finish) = (first, 0_u64, None, 0);
+        let part = self.items.get(first).map_or(1, |item| item.blob.part);
         for item in self.items.iter().skip(first) {
             let (from, to) = extent(&item.blob);
             let start = *begin.get_or_insert(from);
@@ -160,11 +161,12 @@ impl Plan {
                 || (out.saturating_add(item.blob.size) <= JOB
                     && to.saturating_sub(start) <= JOB
                     && from.saturating_sub(finish) <= GAP);
-            if matches!(item.blob.location, Location::Solid { .. }) || item.blob.size > JOB || !fits {
+            let is_apart = item.blob.part != part || matches!(item.blob.location, Location::Solid { .. });
+            if is_apart || item.blob.size > JOB || !fits {
                 break;
             }
             if let Location::Chunked { stored, .. } = item.blob.location {
-                let chunked = Chunked { stored, size: item.blob.size, chunk_size: header.chunk_size };
+                let chunked = Chunked { stored, size: item.blob.size, layout: header.layout() };
                 chunked.table_len().map_err(|_| self.bad_table(item, tree))?;
             }
             out = out.saturating_add(item.blob.size);
@@ -173,7 +175,7 @@ impl Plan {
         }
         let offset = begin.unwrap_or(0);
         let len = finish.saturating_sub(offset);
-        self.jobs.push(Job::Batch { first, end, offset, len });
+        self.jobs.push(Job::Batch { first, end, part, offset, len });
         self.grant(len.saturating_add(JOB));
         Ok(end)
     }
@@ -184,7 +186,7 @@ impl Plan {
         let per_job = JOB.checked_div(chunk_size).unwrap_or(1).max(1);
         let table = match found.blob.location {
             Location::Chunked { stored, .. } => {
-                let chunked = Chunked { stored, size: found.blob.size, chunk_size: header.chunk_size };
+                let chunked = Chunked { stored, size: found.blob.size, layout: header.layout() };
                 chunked.table_len().map_err(|_| self.bad_table(found, tree))?
             }
             _ => 0,
@@ -270,11 +272,11 @@ pub(super) fn extent(blob: &Blob) -> (u64, u64) {
     }
 }
 
-fn source_order(blobs: &Blobs, blob: &Blob) -> (u64, usize, u64) {
+fn source_order(blobs: &Blobs, blob: &Blob) -> (u16, u64, usize, u64) {
     match blob.location {
-        Location::Stored { offset } | Location::Chunked { offset, .. } => (offset, 0, 0),
+        Location::Stored { offset } | Location::Chunked { offset, .. } => (blob.part, offset, 0, 0),
         Location::Solid { resource, offset } => {
-            (blobs.solids.get(resource).map_or(0, |s| s.offset), resource.saturating_add(1), offset)
+            (blob.part, blobs.solids.get(resource).map_or(0, |s| s.offset), resource.saturating_add(1), offset)
         }
     }
 }

@@ -116,7 +116,7 @@ impl Shared<'_> {
 
     fn job(&self, worker: &mut Worker, job: &Job) -> Result<(), Failure> {
         match *job {
-            Job::Batch { first, end, offset, len } => self.batch(worker, first..end, offset, len),
+            Job::Batch { first, end, part, offset, len } => self.batch(worker, first..end, part, offset, len),
             Job::Part { item, chunk, count } => match self.plan.items.get(item) {
                 Some(item) => self.part(worker, item, chunk, count),
                 None => Ok(()),
@@ -129,8 +129,15 @@ impl Shared<'_> {
         WimError::Decompress { file: self.plan.shown_user(item, self.placer.tree) }
     }
 
-    fn batch(&self, worker: &mut Worker, items: std::ops::Range<usize>, offset: u64, len: u64) -> Result<(), Failure> {
-        read_into(&*self.wim.source, offset, len, &mut worker.input)?;
+    fn batch(
+        &self,
+        worker: &mut Worker,
+        items: std::ops::Range<usize>,
+        part: u16,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), Failure> {
+        read_into(self.wim.parts.source(part), offset, len, &mut worker.input)?;
         let Worker { codec, input, out, starts, open } = worker;
         for item in self.plan.items.get(items).unwrap_or_default() {
             let (from, to) = extent(&item.blob);
@@ -141,12 +148,13 @@ impl Shared<'_> {
                 continue;
             };
             let header = &self.wim.header;
-            let chunked = Chunked { stored, size: item.blob.size, chunk_size: header.chunk_size };
-            chunked.starts(bytes, starts).map_err(|_| self.item_error(item))?;
+            let chunked = Chunked { stored, size: item.blob.size, layout: header.layout() };
+            chunked.starts_in(bytes, starts).map_err(|_| self.item_error(item))?;
             resize(out, item.blob.size)?;
             let chunk_size = usize::try_from(header.chunk_size).unwrap_or(usize::MAX).max(1);
             for ((begin, end), out) in starts.iter().zip(starts.iter().skip(1)).zip(out.chunks_mut(chunk_size)) {
-                let chunk = slice(bytes, *begin, *end).ok_or_else(|| self.item_error(item))?;
+                let begin = begin.saturating_add(chunked.layout.lead());
+                let chunk = slice(bytes, begin, *end).ok_or_else(|| self.item_error(item))?;
                 codec.chunk(header.compression, header.chunk_size, chunk, out)?.map_err(|_| self.item_error(item))?;
             }
             self.whole(open, item, out)?;
@@ -161,15 +169,16 @@ impl Shared<'_> {
         let begin = chunk.saturating_mul(size);
         let len = count.saturating_mul(size).min(item.blob.size.saturating_sub(begin));
         let (from, _) = extent(&item.blob);
+        let source = self.wim.parts.source(item.blob.part);
         let Location::Chunked { stored, .. } = item.blob.location else {
-            read_into(&*self.wim.source, from.saturating_add(begin), len, &mut worker.out)?;
+            read_into(source, from.saturating_add(begin), len, &mut worker.out)?;
             return self.piece(&mut worker.open, item, assembly, begin, &worker.out);
         };
-        let chunked = Chunked { stored, size: item.blob.size, chunk_size: header.chunk_size };
+        let chunked = Chunked { stored, size: item.blob.size, layout: header.layout() };
         let starts = assembly.table(|| {
-            let table_len = chunked.table_len().map_err(|_| self.item_error(item))?;
+            let (table_at, table_len) = chunked.table().map_err(|_| self.item_error(item))?;
             let mut starts = Vec::new();
-            let table = read(&*self.wim.source, from, table_len)?;
+            let table = read(source, from.saturating_add(table_at), table_len)?;
             chunked.starts(&table, &mut starts).map_err(|_| self.item_error(item))?;
             Ok::<_, WimError>(starts)
         })?;
@@ -177,10 +186,11 @@ impl Shared<'_> {
         let last = chunk.saturating_add(count);
         let mine = slice(&starts, chunk, last.saturating_add(1)).ok_or_else(|| self.item_error(item))?;
         let (Some(first), Some(end)) = (mine.first().copied(), mine.last().copied()) else { return Ok(()) };
-        read_into(&*self.wim.source, from.saturating_add(first), end.saturating_sub(first), input)?;
+        read_into(source, from.saturating_add(first), end.saturating_sub(first), input)?;
         resize(out, len)?;
         let chunk_size = usize::try_from(header.chunk_size).unwrap_or(usize::MAX).max(1);
         for ((begin, end), out) in mine.iter().zip(mine.iter().skip(1)).zip(out.chunks_mut(chunk_size)) {
+            let begin = begin.saturating_add(chunked.layout.lead());
             let chunk = slice(input, begin.saturating_sub(first), end.saturating_sub(first));
             let chunk = chunk.ok_or_else(|| self.item_error(item))?;
             codec.chunk(header.compression, header.chunk_size, chunk, out)?.map_err(|_| self.item_error(item))?;
@@ -202,7 +212,7 @@ impl Shared<'_> {
         let begin = (chunk as u64).saturating_mul(solid.chunk_size.into());
         let len = solid.size.saturating_sub(begin).min(solid.chunk_size.into());
         let Worker { codec, input, out, open, .. } = worker;
-        read_into(&*self.wim.source, from, to.saturating_sub(from), input)?;
+        read_into(self.wim.parts.source(solid.part), from, to.saturating_sub(from), input)?;
         resize(out, len)?;
         let damaged = || items.first().map_or(WimError::Decompress { file: String::new() }, |i| self.item_error(i));
         let format: Compression = solid.compression;
