@@ -112,7 +112,7 @@ fn unpack_root(settings: &Settings, path: &Path, teller: &mut Teller) -> Result<
     teller.step(step::VERIFY);
     verify::machine(&settings.verify, &verify::Machine::this())?;
     let image = Image::open(path, settings.index.as_deref())?;
-    verify::image(&settings.verify, image.path(), image.source_bytes())?;
+    verify::image(&settings.verify, &image.files())?;
 
     teller.step(step::MEMORY);
     let limits = memory::check(image.need()?, memory::available(Path::new("/proc/meminfo")))?;

@@ -35,24 +35,18 @@ impl Error {
 #[derive(Debug)]
 pub struct Image {
     root: wim::Root,
-    path: PathBuf,
 }
 
 impl Image {
     /// Opens the image at `path`, a file or a device; a WIM's image by number or name.
     pub fn open(path: &Path, index: Option<&str>) -> Result<Image, Error> {
         let root = wim::root::open(path, index).map_err(|source| Error::Open { source })?;
-        Ok(Image { root, path: path.to_owned() })
+        Ok(Image { root })
     }
 
-    /// Where it was opened.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Its own size in bytes.
-    pub fn source_bytes(&self) -> u64 {
-        self.root.source_bytes()
+    /// The files or the device that it lies in, in order, and how many bytes of each are the image.
+    pub fn files(&self) -> Vec<(PathBuf, u64)> {
+        self.root.files()
     }
 
     /// What it takes to unpack it.

@@ -127,34 +127,38 @@ pub fn machine(config: &VerifyConfig, machine: &Machine) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the first `bytes` bytes at `path` are the pinned image.
+/// Whether the image that lies in `files`, in as many bytes at the start of each as stand beside it, is the pinned one:
+/// the hash is over all of them, one after another, as `cat x.swm x2.swm | sha256sum` gives it.
 ///
 /// An image on a device is read again to be unpacked. This shows a wrong or damaged image, not a device that gives
 /// other bytes the second time.
-pub fn image(config: &VerifyConfig, path: &Path, bytes: u64) -> Result<(), Error> {
+pub fn image(config: &VerifyConfig, files: &[(PathBuf, u64)]) -> Result<(), Error> {
     let Some(wanted) = &config.sha256 else { return Ok(()) };
-    let found = sha256(path, bytes).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let mut hasher = Sha256::new();
+    for (path, bytes) in files {
+        hash(&mut hasher, path, *bytes).map_err(|source| Error::Read { path: path.clone(), source })?;
+    }
+    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     if found == wanted.as_str() {
         log::info!("the image is the pinned one (SHA-256 {found})");
         Ok(())
     } else {
+        let bytes = files.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
         Err(Error::Hash { wanted: wanted.as_str().to_owned(), found, bytes })
     }
 }
 
-fn sha256(path: &Path, bytes: u64) -> io::Result<String> {
+fn hash(hasher: &mut Sha256, path: &Path, bytes: u64) -> io::Result<()> {
     let mut source = File::open(path)?.take(bytes);
     let mut buffer = vec![0; 256 * 1024];
-    let mut hasher = Sha256::new();
     loop {
         match source.read(&mut buffer) {
-            Ok(0) => break,
+            Ok(0) => return Ok(()),
             Ok(length) => hasher.update(buffer.get(..length).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn either(wanted: &[String]) -> String {
@@ -206,7 +210,7 @@ mod tests {
     #[test]
     fn nothing_demanded_is_nothing_checked() {
         assert!(machine(&VerifyConfig::default(), &Machine::default()).is_ok());
-        assert!(image(&VerifyConfig::default(), Path::new("/nonexistent"), 1).is_ok());
+        assert!(image(&VerifyConfig::default(), &[("/nonexistent".into(), 1)]).is_ok());
     }
 
     #[test]
@@ -215,9 +219,15 @@ mod tests {
         let path = folder.path().join("device");
         std::fs::write(&path, b"abc and what else the device holds").unwrap();
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert!(image(&demands(&format!("sha256 = \"{abc}\"")), &path, 3).is_ok());
-        let error = image(&demands(&format!("sha256 = \"{abc}\"")), &path, 4).unwrap_err();
+        let pinned = demands(&format!("sha256 = \"{abc}\""));
+        assert!(image(&pinned, &[(path.clone(), 3)]).is_ok());
+        let error = image(&pinned, &[(path.clone(), 4)]).unwrap_err();
         assert!(error.to_string().contains(abc) && error.to_string().contains("over 4 bytes"), "{error}");
+        // An image in two files: pinned by both, in this order.
+        let second = folder.path().join("second");
+        std::fs::write(&second, b"c").unwrap();
+        assert!(image(&pinned, &[(path.clone(), 2), (second.clone(), 1)]).is_ok());
+        assert!(image(&pinned, &[(second, 1), (path, 2)]).is_err());
     }
 
     #[test]
