@@ -35,6 +35,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Image {
     root: wim::Root,
+    consume: bool,
 }
 
 impl Image {

@@ -44,6 +44,9 @@ pub struct Need {
     pub inodes: u64,
     /// Bytes of memory beside the tmpfs while unpacking, at most.
     pub working: u64,
+    /// Bytes of the image's own memory that have been given back by the time when most is needed; 0 unless
+    /// [`UnpackOptions::consume`].
+    pub freed: u64,
 }
 
 /// How far an unpacking is.
@@ -63,6 +66,10 @@ pub struct UnpackOptions<'a> {
     /// Bytes of memory that buffers and decompressors may take in all; `None`: [`DEFAULT_MEMORY_BUDGET`]. It bounds
     /// the number of workers; one worker always runs.
     pub memory_budget: Option<u64>,
+    /// Free the image while it is unpacked: what was read of its file is punched out of it, so that image and tree need
+    /// not both fit into memory. For a file that [`is_consumable`]; it holds nothing of use afterwards, whatever comes
+    /// of the unpacking. An archive is not freed.
+    pub consume: bool,
     /// Called from the workers now and then.
     pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
 }
@@ -139,6 +146,11 @@ pub fn open(path: &Path, index: Option<&str>) -> Result<Root, Error> {
     Ok(Root { path: path.to_owned(), source_bytes, inner })
 }
 
+/// Whether the file at `path` lies in a tmpfs and may be written, as [`UnpackOptions::consume`] needs it.
+pub fn is_consumable(path: &Path) -> bool {
+    unpack::consume::is_consumable(path)
+}
+
 impl Root {
     /// Which format it is.
     pub fn format(&self) -> Format {
@@ -181,7 +193,7 @@ impl Root {
     /// When the image is damaged.
     pub fn need_with(&self, options: &UnpackOptions<'_>) -> Result<Need, Error> {
         match &self.inner {
-            Inner::Wim { prepared, .. } => Ok(prepared.need(options)),
+            Inner::Wim { wim, prepared } => Ok(prepared.need(wim, options)),
             Inner::Archive(archive) => {
                 archive.need().map_err(|source| Error::Archive { path: self.path.clone(), source })
             }
@@ -193,13 +205,19 @@ impl Root {
     /// # Errors
     /// The first thing that went wrong; the directory then holds a part of the tree.
     pub fn unpack(self, target: &Path, options: &UnpackOptions<'_>) -> Result<Report, Error> {
+        let files = self.files();
         let path = self.path;
         let target = Target::open(target)?;
         match &self.inner {
-            Inner::Wim { wim, prepared } => prepared.unpack(wim, &target, options).map_err(|failure| match failure {
-                unpack::Failure::Image(source) => Error::Wim { path, source },
-                unpack::Failure::Target(error) => error.into(),
-            }),
+            Inner::Wim { wim, prepared } => {
+                prepared.unpack(wim, &files, &target, options).map_err(|failure| match failure {
+                    unpack::Failure::Image(source) => Error::Wim { path, source },
+                    unpack::Failure::Target(error) => error.into(),
+                    unpack::Failure::Consume(path, source) => {
+                        Error::Io { path, action: "free, as it is read,".into(), source }
+                    }
+                })
+            }
             Inner::Archive(archive) => archive.unpack(&target, options).map_err(|failure| match failure {
                 archive::Failure::Archive(source) => Error::Archive { path, source },
                 archive::Failure::Target(error) => error.into(),

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
@@ -23,6 +24,33 @@ pub(crate) struct Target {
     path: PathBuf,
     /// Not root: owners, device nodes and some attributes are beyond us, which is noted instead of failing.
     unprivileged: bool,
+    /// What a new file has here without being told; `None` where that could not be found out.
+    born: Option<Born>,
+}
+
+/// Owner and mode that a new file gets: by the process, its umask, and what the directory says (set-group-id, default
+/// ACLs). Most files of most roots are to have just these, and then need not be given them.
+#[derive(Debug, Clone, Copy)]
+struct Born {
+    uid: u32,
+    gid: u32,
+    /// What is left of the mode 0777.
+    mode: u32,
+}
+
+impl Born {
+    /// By a file that never gets a name.
+    fn find(root: &OwnedFd) -> Option<Born> {
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        let file = fs::openat(root, ".", flags, Mode::from_raw_mode(0o777)).ok()?;
+        let stat = fs::fstat(&file).ok()?;
+        Some(Born { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 })
+    }
+
+    /// Whether a file that is created with the mode of `meta` has it then, and its owner.
+    fn suits(&self, meta: &Meta) -> bool {
+        (self.uid, self.gid) == (meta.uid, meta.gid) && meta.mode & !self.mode == 0 && meta.xattrs.is_empty()
+    }
 }
 
 /// A directory inside the target, open, to create entries in.
@@ -42,7 +70,8 @@ impl Target {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::openat(CWD, path, flags, Mode::empty()).map_err(io::Error::from).map_err(io("open"))?;
-        Ok(Target { root, path: path.to_owned(), unprivileged: !rustix::process::geteuid().is_root() })
+        let born = Born::find(&root);
+        Ok(Target { root, path: path.to_owned(), unprivileged: !rustix::process::geteuid().is_root(), born })
     }
 
     /// Fails where the file system has less room than `need` bytes. A file system that does not say is trusted.
@@ -174,10 +203,25 @@ const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const PRIVATE_DIRECTORY: Mode = Mode::RWXU;
 
 impl Target {
-    /// A new, empty, regular file.
+    /// A new, empty, regular file, to be filled and finished.
     pub(crate) fn create(&self, at: &Entry<'_>) -> Result<File, TargetError> {
+        self.create_with(at, PRIVATE_FILE)
+    }
+
+    /// A new regular file with `contents`, whole: owner, mode, times and all.
+    pub(crate) fn file(&self, at: &Entry<'_>, contents: &[u8], meta: &Meta, notes: &Notes) -> Result<(), TargetError> {
+        let is_right = self.born.is_some_and(|born| born.suits(meta));
+        let file = self.create_with(at, if is_right { mode(meta, false) } else { PRIVATE_FILE })?;
+        file.write_all_at(contents, 0).map_err(|e| self.failed("write", at.path, e))?;
+        if is_right {
+            return fs::futimens(&file, &times(meta)).map_err(|e| self.failed("set the times of", at.path, e));
+        }
+        self.finish(&file, at.path, meta, notes)
+    }
+
+    fn create_with(&self, at: &Entry<'_>, mode: Mode) -> Result<File, TargetError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(at.directory, at.name, flags, PRIVATE_FILE);
+        let fd = fs::openat(at.directory, at.name, flags, mode);
         fd.map(File::from).map_err(|e| self.failed("create", at.path, e))
     }
 

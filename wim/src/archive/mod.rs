@@ -183,7 +183,7 @@ impl Archive {
             }
         }
         let working = stream::window(&*self.source).saturating_add(input::MEMORY).saturating_add(measure.memory());
-        Ok(Need { bytes: measure.bytes, inodes: measure.inodes, working })
+        Ok(Need { bytes: measure.bytes, inodes: measure.inodes, working, freed: 0 })
     }
 
     pub(crate) fn unpack(&self, target: &Target, options: &UnpackOptions<'_>) -> Result<Report, Failure> {

@@ -7,10 +7,13 @@
 //! ```
 
 mod assembly;
+pub(crate) mod consume;
 mod plan;
 mod worker;
 
+use std::io;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use crate::error::{TargetError, WimError};
 use crate::notes::Notes;
@@ -18,6 +21,7 @@ use crate::reader::Wim;
 use crate::root::{DEFAULT_MEMORY_BUDGET, Need, Report, UnpackOptions};
 use crate::target::{Directory, Entry, Target};
 use crate::tree::{Kind, Tree};
+use consume::Consumed;
 use plan::Plan;
 
 /// Either side of an unpacking can fail.
@@ -25,6 +29,8 @@ use plan::Plan;
 pub(crate) enum Failure {
     Image(WimError),
     Target(TargetError),
+    /// The image cannot be freed while it is unpacked, as was asked for.
+    Consume(PathBuf, io::Error),
 }
 
 impl From<WimError> for Failure {
@@ -57,15 +63,17 @@ impl Prepared {
             // A name, not an inode, is what tmpfs counts (shmem_link, mm/shmem.c).
             inodes: tree.names.len() as u64,
             working: tree.memory().saturating_add(plan.memory()),
+            freed: 0,
         };
         Ok(Prepared { tree, plan, need })
     }
 
     /// What it takes, with `workers` or as many as there are processors.
-    pub(crate) fn need(&self, options: &UnpackOptions<'_>) -> Need {
-        let workers = self.workers(options).get() as u64;
-        let working = self.need.working.saturating_add(workers.saturating_mul(self.plan.worker_memory));
-        Need { working, ..self.need }
+    pub(crate) fn need(&self, wim: &Wim, options: &UnpackOptions<'_>) -> Need {
+        let workers = self.workers(options);
+        let buffers = self.plan.worker_memory.saturating_mul(workers.get() as u64);
+        let freed = if options.consume { self.plan.freed(wim, &self.tree, window(workers)) } else { 0 };
+        Need { working: self.need.working.saturating_add(buffers), freed, ..self.need }
     }
 
     /// As many as are asked for, and as the memory budget has buffers for; at least one.
@@ -77,13 +85,22 @@ impl Prepared {
         wanted.min(NonZeroUsize::new(useful).unwrap_or(NonZeroUsize::MIN))
     }
 
-    pub(crate) fn unpack(&self, wim: &Wim, target: &Target, options: &UnpackOptions<'_>) -> Result<Report, Failure> {
+    /// Unpacks into `target`. With [`UnpackOptions::consume`], the image's `files` are freed as it goes.
+    pub(crate) fn unpack(
+        &self,
+        wim: &Wim,
+        files: &[(PathBuf, u64)],
+        target: &Target,
+        options: &UnpackOptions<'_>,
+    ) -> Result<Report, Failure> {
         target.check_room(self.need.bytes)?;
         let notes = Notes::default();
         let placer = Placer { tree: &self.tree, target, notes: &notes };
         placer.make_directories()?;
         let workers = self.workers(options);
-        worker::run(wim, &self.plan, &placer, workers, options.progress)?;
+        let consumed = options.consume.then(|| Consumed::open(files, window(workers))).transpose();
+        let consumed = consumed.map_err(|(path, why)| Failure::Consume(path, why))?;
+        worker::run(wim, &self.plan, &placer, workers, consumed.as_ref(), options.progress)?;
         placer.finish_directories()?;
         let mut words = notes.into_words();
         words.extend(self.tree.left_out.iter().map(|(what, n)| format!("left out: {n} {what}")));
@@ -100,6 +117,11 @@ impl Prepared {
             notes: words,
         })
     }
+}
+
+/// Jobs that may be begun before the earliest of them is freed: as many as keep all workers busy when one takes longer.
+fn window(workers: NonZeroUsize) -> usize {
+    workers.get().saturating_mul(3)
 }
 
 /// Puts entries of the tree where they belong.

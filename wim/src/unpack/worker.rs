@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use sha1::{Digest, Sha1};
 
 use super::assembly::{Assembly, Turn};
+use super::consume::Consumed;
 use super::plan::{Item, Job, Plan, extent, part_size};
 use super::{Failure, OpenDirectories, Placer};
 use crate::blob::{Hash, Location};
@@ -20,7 +21,7 @@ use crate::meta::Meta;
 use crate::name::shown;
 use crate::reader::Wim;
 use crate::reparse;
-use crate::resource::{Chunked, read, read_into, resize};
+use crate::resource::{Chunked, Solid, read, read_into, resize};
 use crate::root::Progress;
 use crate::target::Entry;
 use crate::tree::{Inode, Kind};
@@ -31,12 +32,14 @@ pub(super) fn run(
     plan: &Plan,
     placer: &Placer<'_>,
     workers: NonZeroUsize,
+    consumed: Option<&Consumed>,
     progress: Option<&(dyn Fn(Progress) + Sync)>,
 ) -> Result<(), Failure> {
     let shared = Shared {
         wim,
         plan,
         placer,
+        consumed,
         progress,
         assemblies: std::iter::repeat_with(Assembly::default).take(plan.assemblies).collect(),
         next: AtomicUsize::new(0),
@@ -58,6 +61,7 @@ struct Shared<'a> {
     wim: &'a Wim,
     plan: &'a Plan,
     placer: &'a Placer<'a>,
+    consumed: Option<&'a Consumed>,
     progress: Option<&'a (dyn Fn(Progress) + Sync)>,
     assemblies: Vec<Assembly>,
     next: AtomicUsize,
@@ -91,6 +95,9 @@ impl Shared<'_> {
     fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.assemblies.iter().for_each(Assembly::stop);
+        if let Some(consumed) = self.consumed {
+            consumed.stop();
+        }
     }
 
     fn work(&self) {
@@ -100,7 +107,7 @@ impl Shared<'_> {
         while !self.stopped.load(Ordering::Relaxed) {
             let n = self.next.fetch_add(1, Ordering::Relaxed);
             let result = match (self.plan.jobs.get(n), n.checked_sub(self.plan.jobs.len())) {
-                (Some(job), _) => self.job(&mut worker, job),
+                (Some(job), _) => self.turn(&mut worker, n, job),
                 (None, Some(n)) => match self.plan.bare.get(n) {
                     Some(inode) => self.bare(&mut worker, *inode),
                     None => break,
@@ -114,14 +121,30 @@ impl Shared<'_> {
         }
     }
 
-    fn job(&self, worker: &mut Worker, job: &Job) -> Result<(), Failure> {
+    /// Job number `n`, when it may begin; what it took of the source is given back.
+    fn turn(&self, worker: &mut Worker, n: usize, job: &Job) -> Result<(), Failure> {
+        let Some(consumed) = self.consumed else { return self.job(worker, job).map(|_| ()) };
+        consumed.begin(n);
+        let (part, end) = self.job(worker, job)?;
+        consumed.finished(n, part, end);
+        Ok(())
+    }
+
+    /// Does a job; gives in which part of the source it ended, and where.
+    fn job(&self, worker: &mut Worker, job: &Job) -> Result<(u16, u64), Failure> {
         match *job {
-            Job::Batch { first, end, part, offset, len } => self.batch(worker, first..end, part, offset, len),
+            Job::Batch { first, end, part, offset, len } => {
+                self.batch(worker, first..end, part, offset, len)?;
+                Ok((part, offset.saturating_add(len)))
+            }
             Job::Part { item, chunk, count } => match self.plan.items.get(item) {
-                Some(item) => self.part(worker, item, chunk, count),
-                None => Ok(()),
+                Some(item) => Ok((item.blob.part, self.part(worker, item, chunk, count)?)),
+                None => Ok((1, 0)),
             },
-            Job::Solid { resource, chunk, first, end } => self.solid(worker, resource, chunk, first..end),
+            Job::Solid { resource, chunk, first, end } => match self.wim.blobs.solids.get(resource) {
+                Some(solid) => Ok((solid.part, self.solid(worker, solid, chunk, first..end)?)),
+                None => Ok((1, 0)),
+            },
         }
     }
 
@@ -162,8 +185,8 @@ impl Shared<'_> {
         Ok(())
     }
 
-    fn part(&self, worker: &mut Worker, item: &Item, chunk: u64, count: u64) -> Result<(), Failure> {
-        let Some(assembly) = item.assembly.and_then(|n| self.assemblies.get(n)) else { return Ok(()) };
+    fn part(&self, worker: &mut Worker, item: &Item, chunk: u64, count: u64) -> Result<u64, Failure> {
+        let Some(assembly) = item.assembly.and_then(|n| self.assemblies.get(n)) else { return Ok(0) };
         let header = &self.wim.header;
         let size = part_size(&item.blob, header);
         let begin = chunk.saturating_mul(size);
@@ -171,8 +194,10 @@ impl Shared<'_> {
         let (from, _) = extent(&item.blob);
         let source = self.wim.parts.source(item.blob.part);
         let Location::Chunked { stored, .. } = item.blob.location else {
-            read_into(source, from.saturating_add(begin), len, &mut worker.out)?;
-            return self.piece(&mut worker.open, item, assembly, begin, &worker.out);
+            let at = from.saturating_add(begin);
+            read_into(source, at, len, &mut worker.out)?;
+            self.piece(&mut worker.open, item, assembly, begin, &worker.out)?;
+            return Ok(at.saturating_add(len));
         };
         let chunked = Chunked { stored, size: item.blob.size, layout: header.layout() };
         let starts = assembly.table(|| {
@@ -185,7 +210,7 @@ impl Shared<'_> {
         let Worker { codec, input, out, open, .. } = worker;
         let last = chunk.saturating_add(count);
         let mine = slice(&starts, chunk, last.saturating_add(1)).ok_or_else(|| self.item_error(item))?;
-        let (Some(first), Some(end)) = (mine.first().copied(), mine.last().copied()) else { return Ok(()) };
+        let (Some(first), Some(end)) = (mine.first().copied(), mine.last().copied()) else { return Ok(0) };
         read_into(source, from.saturating_add(first), end.saturating_sub(first), input)?;
         resize(out, len)?;
         let chunk_size = usize::try_from(header.chunk_size).unwrap_or(usize::MAX).max(1);
@@ -195,20 +220,20 @@ impl Shared<'_> {
             let chunk = chunk.ok_or_else(|| self.item_error(item))?;
             codec.chunk(header.compression, header.chunk_size, chunk, out)?.map_err(|_| self.item_error(item))?;
         }
-        self.piece(open, item, assembly, begin, out)
+        self.piece(open, item, assembly, begin, out)?;
+        Ok(from.saturating_add(end))
     }
 
     fn solid(
         &self,
         worker: &mut Worker,
-        resource: usize,
+        solid: &Solid,
         chunk: usize,
         items: std::ops::Range<usize>,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let items = self.plan.items.get(items).unwrap_or_default();
-        let Some(solid) = self.wim.blobs.solids.get(resource) else { return Ok(()) };
         let ends = (solid.starts.get(chunk).copied(), solid.starts.get(chunk.saturating_add(1)).copied());
-        let (Some(from), Some(to)) = ends else { return Ok(()) };
+        let (Some(from), Some(to)) = ends else { return Ok(0) };
         let begin = (chunk as u64).saturating_mul(solid.chunk_size.into());
         let len = solid.size.saturating_sub(begin).min(solid.chunk_size.into());
         let Worker { codec, input, out, open, .. } = worker;
@@ -227,7 +252,7 @@ impl Shared<'_> {
                 Some(assembly) => self.piece(open, item, assembly, first_here.saturating_sub(first), bytes)?,
             }
         }
-        Ok(())
+        Ok(to)
     }
 
     fn check(&self, item: &Item, hash: Hash) -> Result<(), WimError> {
@@ -256,9 +281,7 @@ impl Shared<'_> {
             target.symlink(at, &to, &inode.meta, notes)?;
             return Ok(true);
         }
-        let file = target.create(at)?;
-        file.write_all_at(bytes, 0).map_err(|e| target.failed("write", at.path, e))?;
-        target.finish(&file, at.path, &meta(inode, bytes), notes)?;
+        target.file(at, bytes, &meta(inode, bytes), notes)?;
         self.advance(bytes.len() as u64);
         Ok(true)
     }
@@ -335,8 +358,7 @@ impl Shared<'_> {
             match inode.kind {
                 Kind::Special(what) => Ok(target.special(at, what, &inode.meta, notes)?),
                 _ => {
-                    let file = target.create(at)?;
-                    target.finish(&file, at.path, &inode.meta, notes)?;
+                    target.file(at, b"", &inode.meta, notes)?;
                     Ok(true)
                 }
             }
