@@ -22,7 +22,7 @@ use crate::root::{DEFAULT_MEMORY_BUDGET, Need, Report, UnpackOptions};
 use crate::target::{Directory, Entry, Target};
 use crate::tree::{Kind, Tree};
 use consume::Consumed;
-use plan::Plan;
+use plan::{Job, Plan};
 
 /// Either side of an unpacking can fail.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Prepared {
     pub(crate) fn need(&self, wim: &Wim, options: &UnpackOptions<'_>) -> Need {
         let workers = self.workers(options);
         let buffers = self.plan.worker_memory.saturating_mul(workers.get() as u64);
-        let freed = if options.consume { self.plan.freed(wim, &self.tree, window(workers)) } else { 0 };
+        let freed = if options.consume { self.plan.freed(wim, &self.tree, window(workers, &self.plan)) } else { 0 };
         Need { working: self.need.working.saturating_add(buffers), freed, ..self.need }
     }
 
@@ -98,7 +98,7 @@ impl Prepared {
         let placer = Placer { tree: &self.tree, target, notes: &notes };
         placer.make_directories()?;
         let workers = self.workers(options);
-        let consumed = options.consume.then(|| Consumed::open(files, window(workers))).transpose();
+        let consumed = options.consume.then(|| Consumed::open(files, window(workers, &self.plan))).transpose();
         let consumed = consumed.map_err(|(path, why)| Failure::Consume(path, why))?;
         worker::run(wim, &self.plan, &placer, workers, consumed.as_ref(), options.progress)?;
         placer.finish_directories()?;
@@ -120,8 +120,10 @@ impl Prepared {
 }
 
 /// Jobs that may be begun before the earliest of them is freed: as many as keep all workers busy when one takes longer.
-fn window(workers: NonZeroUsize) -> usize {
-    workers.get().saturating_mul(3)
+/// Chunks of solid resources are large, and take about equally long.
+fn window(workers: NonZeroUsize, plan: &Plan) -> usize {
+    let each = if plan.jobs.iter().any(|job| matches!(job, Job::Solid { .. })) { 1 } else { 3 };
+    workers.get().saturating_mul(each)
 }
 
 /// Puts entries of the tree where they belong.
