@@ -183,7 +183,7 @@ impl Root {
         match &self.inner {
             Inner::Wim { prepared, .. } => Ok(prepared.need(options)),
             Inner::Archive(archive) => {
-                archive.need().map_err(|source| Error::Archive { path: self.path.clone(), source })
+                archive.need(options).map_err(|source| Error::Archive { path: self.path.clone(), source })
             }
         }
     }
