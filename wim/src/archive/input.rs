@@ -314,3 +314,73 @@ impl Input {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Of 700,000 bytes and some more each.
+    fn packed(frames: u8) -> Vec<u8> {
+        let frame = |n: u8| zstd::encode_all(&vec![n; 700_000_usize.saturating_add(n.into())][..], 1).unwrap();
+        (0..frames).flat_map(frame).collect()
+    }
+
+    fn effort(decoders: usize, memory: u64) -> Effort {
+        let workers = NonZeroUsize::new(decoders);
+        Effort::new(&UnpackOptions { workers, memory_budget: Some(memory), ..UnpackOptions::default() })
+    }
+
+    #[test]
+    fn the_stream_is_the_same_whatever_the_threads_and_the_budget() {
+        let source = packed(20);
+        let expected: Vec<(usize, usize)> = (0..20).map(|n| (n, 700_000 + n)).collect();
+        for (decoders, memory) in [(1, 0), (2, 0), (3, 4 << 20), (8, u64::MAX)] {
+            let (got, seen) = with_input(&source, effort(decoders, memory), |input| {
+                let take = |(byte, len): &(usize, usize)| {
+                    let bytes = input.exact(*len as u64, "a frame").unwrap();
+                    bytes.iter().all(|b| usize::from(*b) == *byte)
+                };
+                let all = expected.iter().all(take);
+                all && input.some(1).unwrap().is_empty()
+            });
+            assert!(got, "{decoders} decoders, {memory} bytes");
+            assert_eq!(seen.frames, 20);
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_lets_all_threads_go() {
+        let source = packed(20);
+        for taken in [0, 1, 900_000, 5_000_000] {
+            with_input(&source, effort(4, u64::MAX), |input| input.exact(taken, "a frame").unwrap().len());
+        }
+    }
+
+    /// Panics where it is read from a place on.
+    struct Broken(Vec<u8>, u64);
+
+    impl ReadAt for Broken {
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            assert!(offset < self.1, "read too far");
+            self.0.read_exact_at(buffer, offset)
+        }
+
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_thread_ends_all_and_is_passed_on() {
+        let whole = packed(20);
+        for from in (0..20).map(|n| whole.len() as u64 * n / 20) {
+            let source = Broken(whole.clone(), from);
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                with_input(&source, effort(3, u64::MAX), |input| input.drain().unwrap_err());
+            }));
+            assert!(outcome.is_err(), "from byte {from}");
+        }
+    }
+}
