@@ -166,7 +166,8 @@ impl Root {
 
     /// What it takes once it is unpacked, before the first byte is: with as many workers as there are processors and
     /// as [`DEFAULT_MEMORY_BUDGET`] has room for. A WIM's metadata says so exactly and at once. An archive says nothing
-    /// in advance: its whole stream is decompressed to count, which remembers its directories and writes nothing.
+    /// in advance: its whole stream is decompressed to count, which remembers its directories and writes nothing: by
+    /// one thread, or by several where it has several zstd frames.
     ///
     /// # Errors
     /// When the image is damaged.

@@ -1,5 +1,5 @@
-//! Roots that are archives in zstd frames: tar and newc cpio. A parser turns the stream into entries, one after
-//! another; a visitor measures them, or puts them into the target.
+//! Roots that are archives in zstd frames: tar and newc cpio. Decoders turn frames into one stream (`input`), a parser
+//! turns the stream into entries, one after another; a visitor measures them, or puts them into the target.
 
 mod cpio;
 mod decoder;
@@ -172,7 +172,8 @@ impl Archive {
     }
 
     /// Unpacks the whole stream once, remembering directories and writing nothing: neither format says in advance how many
-    /// files of which size it holds, and zstd's content size says nothing of the pages that they take.
+    /// files of which size it holds, and zstd's content size says nothing of the pages that they take. Contents are passed
+    /// over where they lie; several frames are decompressed side by side, as in [`Archive::unpack`].
     pub(crate) fn need(&self, options: &UnpackOptions<'_>) -> Result<Need, ArchiveError> {
         let effort = Effort::new(options);
         let mut measure = measure::Measure::new();
