@@ -178,7 +178,8 @@ impl Root {
 
     /// What it takes once it is unpacked, before the first byte is: with as many workers as there are processors and
     /// as [`DEFAULT_MEMORY_BUDGET`] has room for. A WIM's metadata says so exactly and at once. An archive says nothing
-    /// in advance: its whole stream is decompressed to count, which remembers its directories and writes nothing.
+    /// in advance: its whole stream is decompressed to count, which remembers its directories and writes nothing: by
+    /// one thread, or by several where it has several zstd frames.
     ///
     /// # Errors
     /// When the image is damaged.
@@ -195,7 +196,7 @@ impl Root {
         match &self.inner {
             Inner::Wim { wim, prepared } => Ok(prepared.need(wim, options)),
             Inner::Archive(archive) => {
-                archive.need().map_err(|source| Error::Archive { path: self.path.clone(), source })
+                archive.need(options).map_err(|source| Error::Archive { path: self.path.clone(), source })
             }
         }
     }

@@ -2,8 +2,7 @@
 
 use std::io;
 
-use crate::archive::ZSTD_MAGIC;
-use crate::bytes::u32_at;
+use crate::archive;
 use crate::header::{MAGIC, PIPABLE_MAGIC};
 use crate::source::ReadAt;
 
@@ -28,7 +27,7 @@ pub(crate) fn head(source: &dyn ReadAt) -> io::Result<Vec<u8>> {
 pub(crate) fn outer(head: &[u8]) -> Outer {
     if head.starts_with(MAGIC) || head.starts_with(PIPABLE_MAGIC) {
         Outer::Wim
-    } else if u32_at(head, 0) == Some(ZSTD_MAGIC) {
+    } else if archive::is_zstd(head) {
         Outer::Zstd
     } else {
         Outer::Unknown

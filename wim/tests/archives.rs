@@ -431,3 +431,219 @@ fn what_is_no_root_is_named_with_the_remedy() {
     let error = wim::root::open(work.path(), None).unwrap_err();
     assert!(error.source().unwrap().to_string().contains("directory"), "{error:?}");
 }
+
+/// `bytes` in several frames: as pzstd writes them where `announced`, else one behind the other.
+fn in_frames(bytes: &[u8], frame: usize, announced: bool) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for part in bytes.chunks(frame) {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(part).unwrap();
+        let packed = encoder.finish().unwrap();
+        if announced {
+            stream.extend(0x184d_2a50_u32.to_le_bytes());
+            stream.extend(4_u32.to_le_bytes());
+            stream.extend((packed.len() as u32).to_le_bytes());
+        }
+        stream.extend(packed);
+    }
+    stream
+}
+
+/// Some large files and many small ones.
+fn plain_tree(root: &Path, bytes: usize) {
+    for n in 0..bytes / 100_000 {
+        let folder = root.join(format!("d{}", n % 7));
+        fs::create_dir_all(&folder).unwrap();
+        let size = if n % 10 == 0 { 900_000 } else { 1000 + n * 7 % 20_000 };
+        fs::write(folder.join(format!("f{n}")), common::contents(n as u64, size)).unwrap();
+    }
+}
+
+#[test]
+fn what_pzstd_and_zstd_compress_comes_back_from_several_frames() {
+    let work = common::fast_dir();
+    let tree = work.path().join("tree");
+    plain_tree(&tree, 30_000_000);
+    let Some(archive) = tar(&tree, &["--format=posix", "--numeric-owner"]) else { return };
+    let packed = put(&work.path().join("a.tar"), &archive);
+    let image = work.path().join("image");
+    let mut needs = Vec::new();
+    for (program, options) in [
+        ("zstd", &["-3"][..]),
+        ("zstd", &["-12", "--long=24"]),
+        ("zstd", &["-1", "--no-check"]),
+        ("pzstd", &["-1", "-p", "3"]),
+        ("pzstd", &["-3", "-p", "1"]),
+        ("pzstd", &["-6", "-p", "2", "--no-check"]),
+    ] {
+        let mut arguments: Vec<&std::ffi::OsStr> = options.iter().map(|o| (*o).as_ref()).collect();
+        arguments.extend(["-q".as_ref(), "-f".as_ref(), packed.as_os_str(), "-o".as_ref(), image.as_os_str()]);
+        let Some(_) = run(program, &arguments) else { return };
+        let root = wim::root::open(&image, None).unwrap();
+        assert_eq!(root.format(), Format::TarZst);
+        let need = root.need().unwrap();
+        needs.push((need.bytes, need.inodes));
+        for workers in [1, 2, 5] {
+            let out = work.path().join("out");
+            let report = unpack(&image, &out, workers).unwrap();
+            assert_eq!(facts(&tree, |_| {}), facts(&out, |_| {}), "{program} {options:?}, {workers} workers");
+            assert!(report.workers <= workers as u32 + 1, "{report:?}");
+            fs::remove_dir_all(&out).unwrap();
+        }
+    }
+    assert!(needs.windows(2).all(|pair| pair[0] == pair[1]), "{needs:?}");
+}
+
+#[test]
+fn frames_may_end_anywhere_in_an_archive() {
+    use tar::EntryType::Regular;
+    let work = common::fast_dir();
+    let long = "n".repeat(90);
+    let archive = hostile(&[("a", Regular, "first"), (&long, Regular, &"x".repeat(700)), ("c", Regular, "third")]);
+    for (frame, announced) in (1..20).map(|n| n * 61).flat_map(|frame| [(frame, false), (frame, true)]) {
+        let mut stream = in_frames(&archive, frame, announced);
+        // And frames without contents between and behind.
+        stream.extend(compressed(b""));
+        stream.extend([0; 3000]);
+        let image = put(&work.path().join("image"), &stream);
+        let out = tempfile::tempdir_in(work.path()).unwrap();
+        unpack(&image, out.path(), 3).unwrap_or_else(|error| panic!("{frame}, {announced}: {error:?}"));
+        assert_eq!(fs::read_to_string(out.path().join(&long)).unwrap().len(), 700);
+        assert_eq!(fs::read_to_string(out.path().join("c")).unwrap(), "third");
+    }
+}
+
+/// Whatever the threads do: the same error, at the same place.
+#[test]
+fn several_frames_cut_or_damaged_give_one_error_in_its_place() {
+    use tar::EntryType::Regular;
+    let work = common::fast_dir();
+    let text: Vec<String> =
+        (0..6).map(|n| common::contents(n, 70_000).iter().map(|b| char::from(b'a' + b % 26)).collect()).collect();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let entries: Vec<_> = names.iter().zip(&text).map(|(name, text)| (*name, Regular, text.as_str())).collect();
+    let archive = hostile(&entries);
+    for announced in [false, true] {
+        let whole = in_frames(&archive, 50_000, announced);
+        let outcome = |bytes: &[u8]| {
+            let image = put(&work.path().join("image"), bytes);
+            let mut all: Vec<_> = [1, 2, 4, 4]
+                .into_iter()
+                .map(|workers| {
+                    let out = tempfile::tempdir_in(work.path()).unwrap();
+                    let unpacked = unpack(&image, out.path(), workers);
+                    if unpacked.is_ok() {
+                        for (name, text) in names.iter().zip(&text) {
+                            assert_eq!(&fs::read_to_string(out.path().join(name)).unwrap(), text);
+                        }
+                    }
+                    unpacked.map(|_| ()).map_err(|error| format!("{error}; {}", said(&error)))
+                })
+                .collect();
+            let first = all.remove(0);
+            assert!(all.iter().all(|other| *other == first), "{first:?}, {all:?}");
+            first
+        };
+        outcome(&whole).unwrap();
+        for len in (0..whole.len()).step_by(whole.len() / 150) {
+            // Where a whole number of frames is left, the archive itself is found to be cut.
+            let error = outcome(&whole[..len]).expect_err(&format!("{len} of {}", whole.len()));
+            assert!(len < 600 || error.contains("cut short"), "{len}: {error}");
+        }
+        for n in 0..150 {
+            let at = whole.len() * n / 150;
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (n % 8);
+            // An announcement that is damaged is not needed, unless it looks sound.
+            let _ = outcome(&bytes);
+        }
+        // The contents of the third frame, under its checksum.
+        let mut bytes = whole.clone();
+        let at = whole.len() * 2 / 5;
+        bytes[at] ^= 0x40;
+        let error = outcome(&bytes).unwrap_err();
+        assert!(error.contains("zstd stream after") || error.contains("damaged"), "{error}");
+    }
+}
+
+/// A length that is announced and leads into another frame would give other contents than zstd does.
+#[test]
+fn a_false_length_before_a_frame_is_an_error_or_ignored() {
+    use tar::EntryType::Regular;
+    let work = common::fast_dir();
+    let archive = hostile(&[("a", Regular, "first"), ("b", Regular, "second")]);
+    let (one, two) = archive.split_at(1000);
+    let (one, two) = (compressed(one), compressed(two));
+    let announced = |len: usize| [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], &(len as u32).to_le_bytes()].concat();
+    for (len, is_believed) in [(one.len() + two.len(), true), (one.len() - 1, false), (0, false), (1 << 30, false)] {
+        let image = put(&work.path().join("image"), &[announced(len), one.clone(), two.clone()].concat());
+        let out = tempfile::tempdir_in(work.path()).unwrap();
+        let unpacked = unpack(&image, out.path(), 2);
+        match is_believed {
+            true => assert!(said(&unpacked.unwrap_err()).contains("zstd stream after")),
+            false => {
+                unpacked.unwrap();
+                assert_eq!(fs::read_to_string(out.path().join("b")).unwrap(), "second");
+            }
+        }
+    }
+}
+
+/// Peak memory of a process that unpacks, in KiB, and whether that ended well.
+fn peak(image: &Path, out: &Path) -> Option<(u64, bool)> {
+    let exe = std::env::current_exe().unwrap();
+    let mut command = Command::new(exe);
+    command.args(["--exact", "--ignored", "unpacks_what_the_environment_names"]);
+    command.env("ARCHIVE_IMAGE", image).env("ARCHIVE_OUT", out).stdout(Stdio::piped());
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let peak = text.lines().find_map(|line| line.split_once("peak KiB: "))?.1.trim().parse().ok()?;
+    Some((peak, text.contains("unpacked: true")))
+}
+
+#[test]
+#[ignore = "run by the tests that measure a process"]
+fn unpacks_what_the_environment_names() {
+    let named = |name| std::env::var_os(name).map(PathBuf::from);
+    let (Some(image), Some(out)) = (named("ARCHIVE_IMAGE"), named("ARCHIVE_OUT")) else { return };
+    let is_unpacked = unpack(&image, &out, 8).is_ok();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    // Past the test's own capture of its output.
+    let line = format!("\npeak KiB: {}\nunpacked: {is_unpacked}\n", peak.trim().trim_end_matches(" kB"));
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
+}
+
+#[test]
+fn memory_is_bounded_whatever_the_frames_are() {
+    use tar::EntryType::Regular;
+    let work = common::fast_dir();
+    let text = "x".repeat(1000);
+    let small = hostile(&[("a", Regular, text.as_str())]);
+    let out = |n: usize| work.path().join(format!("out-{n}"));
+    let image = put(&work.path().join("small"), &compressed(&small));
+    let (least, _) = peak(&image, &out(0)).unwrap();
+    // 100 MB in frames of 8 MiB, as pzstd makes them; in very many small ones; in one.
+    let body: String = common::contents(9, 1 << 20).iter().map(|b| char::from(b'a' + b % 26)).collect();
+    let large = hostile(&[("a", Regular, body.repeat(100).as_str())]);
+    for (n, frame) in [8 << 20, 20_000, usize::MAX].into_iter().enumerate() {
+        let image = put(&work.path().join("image"), &in_frames(&large, frame, n == 0));
+        let (most, is_unpacked) = peak(&image, &out(n + 1)).unwrap();
+        assert!(is_unpacked);
+        assert!(most < least + (32 << 10), "frames of {frame}: {most} KiB, and {least} for next to nothing");
+    }
+    // Headers that claim windows of 128 MiB and exabytes of contents, with a few bytes behind each.
+    let mut claims = compressed(&small[..512]);
+    for _ in 0..2000 {
+        // Descriptor: content size of 8 bytes, a window; then an empty last block.
+        claims.extend(0xfd2f_b528_u32.to_le_bytes());
+        claims.extend([0xc0, 0x88]);
+        claims.extend((1_u64 << 60).to_le_bytes());
+        claims.extend([1, 0, 0]);
+    }
+    let image = put(&work.path().join("claims"), &claims);
+    let (most, is_unpacked) = peak(&image, &out(9)).unwrap();
+    assert!(!is_unpacked);
+    assert!(most < least + (32 << 10), "{most} KiB for claims, and {least} for next to nothing");
+}

@@ -1,72 +1,238 @@
 //! The unpacked stream as the parsers read it: exact lengths, a count of where it stands, and errors that say so. The
-//! decompression runs in a thread of its own, a few buffers ahead.
+//! decompression runs in threads of its own, each with a frame, bounded buffers ahead.
+//!
+//! ```text
+//!   source ── scanner ──► frame ──► decoder │ decoder │ …  each its own, in turn
+//!                                      └────────┴──► queue: pieces in the order of the frames ──► parser ──► visitor
+//! ```
 
-use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::stream::Frames;
+use super::decoder::Decoder;
+use super::frame::Scanner;
+use super::queue::{Limits, PIECE, Piece, Queue};
 use crate::error::ArchiveError;
+use crate::root::{DEFAULT_MEMORY_BUDGET, UnpackOptions};
 use crate::source::ReadAt;
 
-const BUFFER: usize = 256 << 10;
-const AHEAD: usize = 4;
+/// What decoders and pieces take at most, unless a single frame needs more: this much is promised beside the tree.
+const MOST_MEMORY: u64 = 30 << 20;
+/// What a further decoder may be ahead by: a frame as pzstd makes it, of four windows of 2 MiB.
+const AHEAD: u64 = 8 << 20;
+/// What the only decoder may be ahead by: files are written in bursts.
+const AHEAD_ALONE: u64 = 4 << 20;
 
-/// Memory of the buffers between the threads, and of zstd's own beside its window.
-pub(crate) const MEMORY: u64 = ((AHEAD as u64 + 3) * BUFFER as u64) + (1 << 20);
+/// Pieces of the front frame whatever the budget is: in the hands of its decoder and of the parser, and on their way.
+const IN_HAND: u64 = 4 * PIECE as u64;
 
-type Buffer = io::Result<Vec<u8>>;
+/// How to decompress.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Effort {
+    /// Threads.
+    decoders: NonZeroUsize,
+    limits: Limits,
+}
+
+impl Effort {
+    /// As much as these options allow.
+    pub(super) fn new(options: &UnpackOptions<'_>) -> Effort {
+        let wanted = options.workers.or_else(|| std::thread::available_parallelism().ok());
+        let decoders = wanted.unwrap_or(NonZeroUsize::MIN);
+        let memory = options.memory_budget.unwrap_or(DEFAULT_MEMORY_BUDGET).min(MOST_MEMORY);
+        let others = (decoders.get() as u64).saturating_sub(1);
+        let ahead = others.saturating_mul(AHEAD).max(AHEAD_ALONE).min(memory);
+        Effort { decoders, limits: Limits { memory, ahead, frame: AHEAD.min(ahead) } }
+    }
+
+    /// For a look at the beginning.
+    pub(super) fn least() -> Effort {
+        Effort { decoders: NonZeroUsize::MIN, limits: Limits { memory: 0, ahead: 0, frame: 0 } }
+    }
+
+    /// Threads that work on a stream, the parser's among them.
+    pub(super) fn threads(&self, seen: &Seen) -> u32 {
+        let decoders = seen.frames.min(self.decoders.get() as u64);
+        u32::try_from(decoders).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// Memory that decompressing takes at most, where it turned out as `seen`.
+    pub(super) fn memory(&self, seen: &Seen) -> u64 {
+        let decoders = seen.frames.min(self.decoders.get() as u64);
+        // The last piece of each frame is with the parser, or with its decoder.
+        let ahead = seen.frames.saturating_mul(self.limits.frame).saturating_add(IN_HAND).min(self.limits.ahead);
+        let needed = decoders.saturating_mul(seen.largest).saturating_add(ahead);
+        // One frame is decompressed whatever it takes.
+        needed.min(self.limits.memory.max(seen.largest.saturating_add(IN_HAND)))
+    }
+}
+
+/// What decompressing has shown.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    frames: u64,
+    /// Memory of the largest decoder.
+    largest: u64,
+}
 
 /// A stream of known position.
 pub(crate) struct Input {
-    buffers: Receiver<Buffer>,
-    now: Vec<u8>,
+    queue: Arc<Queue>,
+    now: Option<Piece>,
     used: usize,
     at: u64,
     ended: bool,
 }
 
-/// Runs `parse` on the unpacked stream of `source`, decompressing in another thread.
-pub(crate) fn with_input<T>(source: &dyn ReadAt, parse: impl FnOnce(&mut Input) -> T) -> T {
-    std::thread::scope(|scope| {
-        let (sender, buffers) = sync_channel(AHEAD);
-        let producer = sender.clone();
-        let spawned =
-            std::thread::Builder::new().name("zstd".into()).spawn_scoped(scope, move || produce(source, &producer));
-        if let Err(error) = spawned {
-            // The channel has room for this one.
-            let _ = sender.send(Err(error));
+/// Runs `parse` on the unpacked stream of `source`, decompressing in other threads.
+pub(super) fn with_input<T>(source: &dyn ReadAt, effort: Effort, parse: impl FnOnce(&mut Input) -> T) -> (T, Seen) {
+    let queue = Arc::new(Queue::new(effort.limits));
+    let workers = Workers {
+        queue: &queue,
+        source,
+        scanner: Mutex::new(Scanner::new(source)),
+        share: effort.limits.memory.checked_div(effort.decoders.get() as u64).unwrap_or(0),
+        frames: AtomicU64::new(0),
+        largest: AtomicU64::new(0),
+    };
+    let result = std::thread::scope(|scope| {
+        for n in 0..effort.decoders.get() {
+            let spawned = std::thread::Builder::new().name(format!("zstd {n}")).spawn_scoped(scope, || workers.work());
+            // One decoder is enough.
+            if let Err(error) = spawned {
+                if n == 0 {
+                    workers.fail(error);
+                }
+                break;
+            }
         }
-        drop(sender);
-        // The receiver ends with `parse`, and so does the producer: its next send fails.
-        let mut input = Input { buffers, now: Vec::new(), used: 0, at: 0, ended: false };
-        let result = parse(&mut input);
-        drop(input);
-        result
-    })
+        // However `parse` ends, nobody waits for it then.
+        let _stop = Stop(&queue);
+        let mut input = Input { queue: Arc::clone(&queue), now: None, used: 0, at: 0, ended: false };
+        parse(&mut input)
+    });
+    let seen = Seen { frames: workers.frames.into_inner(), largest: workers.largest.into_inner() };
+    (result, seen)
 }
 
-fn produce(source: &dyn ReadAt, sender: &SyncSender<Buffer>) {
-    let mut frames = match Frames::new(source) {
-        Ok(frames) => frames,
-        Err(error) => {
-            let _ = sender.send(Err(error));
-            return;
+struct Stop<'a>(&'a Queue);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+struct Workers<'a> {
+    queue: &'a Queue,
+    source: &'a dyn ReadAt,
+    /// Held by who looks for the next frame, and by who decompresses one whose end nobody knows.
+    scanner: Mutex<Scanner<'a>>,
+    /// Memory that a decoder may keep from frame to frame.
+    share: u64,
+    frames: AtomicU64,
+    largest: AtomicU64,
+}
+
+/// Lets the parser and the other decoders go when this one panics.
+struct StopOnPanic<'a>(&'a Queue);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
         }
-    };
-    loop {
-        let mut buffer = Vec::with_capacity(BUFFER);
-        let result = (&mut frames).take(BUFFER as u64).read_to_end(&mut buffer);
-        let is_end = result.is_err() || buffer.is_empty();
-        // What came before an error is sound and goes first.
-        if !buffer.is_empty() && sender.send(Ok(buffer)).is_err() {
-            return;
+    }
+}
+
+impl<'a> Workers<'a> {
+    /// An error in the place of the next frame, the last.
+    fn fail(&self, error: io::Error) {
+        if let Some(frame) = self.queue.open() {
+            self.queue.close(frame, Err(error));
         }
-        if let Err(error) = result {
-            let _ = sender.send(Err(error));
+        self.queue.end();
+    }
+
+    fn work(&self) {
+        let _guard = StopOnPanic(self.queue);
+        // With the memory that it takes.
+        let mut decoder: Option<(Decoder<'a>, u64)> = None;
+        loop {
+            // Poisoned: another worker has panicked, and nobody knows where the next frame is.
+            let Ok(mut scanner) = self.scanner.lock() else { return };
+            let frame = match scanner.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return self.queue.end(),
+                Err(error) => return self.fail_at(&mut scanner, error),
+            };
+            let Some(number) = self.queue.open() else { return };
+            let held = frame.end.is_none().then_some(scanner);
+            self.frames.fetch_add(1, Ordering::Relaxed);
+            let memory = frame.window.saturating_add(Decoder::MEMORY);
+            self.largest.fetch_max(memory, Ordering::Relaxed);
+            let outcome = self.prepare(&mut decoder, number, memory).and_then(|decoder| {
+                decoder.begin(frame)?;
+                self.decompress(decoder, number)
+            });
+            let is_sound = outcome.is_ok();
+            self.queue.close(number, outcome);
+            match (held, &decoder) {
+                (Some(mut scanner), Some((decoder, _))) if is_sound => scanner.resume(decoder.position()),
+                // Nobody can go on from here.
+                (Some(mut scanner), _) => {
+                    scanner.resume(u64::MAX);
+                    return self.queue.end();
+                }
+                (None, _) => {}
+            }
+            if decoder.as_ref().is_some_and(|(_, memory)| *memory > self.share) {
+                let memory = decoder.take().map_or(0, |(_, memory)| memory);
+                self.queue.give_back(memory);
+            }
         }
-        if is_end {
-            return;
+    }
+
+    fn fail_at(&self, scanner: &mut Scanner<'_>, error: io::Error) {
+        scanner.resume(u64::MAX);
+        self.fail(error);
+    }
+
+    /// A decoder that may take `memory`.
+    fn prepare<'d>(
+        &self,
+        slot: &'d mut Option<(Decoder<'a>, u64)>,
+        number: u64,
+        memory: u64,
+    ) -> io::Result<&'d mut Decoder<'a>> {
+        if slot.as_ref().is_some_and(|(_, granted)| *granted < memory) {
+            let granted = slot.take().map_or(0, |(_, granted)| granted);
+            self.queue.give_back(granted);
         }
+        let decoder = match slot.take() {
+            Some(ready) => ready,
+            None => {
+                if !self.queue.grant(number, memory) {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                (Decoder::new(self.source)?, memory)
+            }
+        };
+        Ok(&mut slot.insert(decoder).0)
+    }
+
+    fn decompress(&self, decoder: &mut Decoder<'_>, number: u64) -> io::Result<()> {
+        // Nobody reads what becomes of a frame when it is over.
+        while let Some(mut buffer) = self.queue.buffer(number) {
+            let (len, is_over) = decoder.fill(&mut buffer);
+            self.queue.send(number, buffer, len);
+            if is_over? {
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::Interrupted.into())
     }
 }
 
@@ -78,20 +244,19 @@ impl Input {
 
     /// The next bytes, at most `most`; empty where the stream ends.
     pub(crate) fn some(&mut self, most: u64) -> Result<&[u8], ArchiveError> {
-        while self.used == self.now.len() && !self.ended {
-            match self.buffers.recv() {
-                Ok(Ok(buffer)) => {
-                    self.now = buffer;
-                    self.used = 0;
-                }
-                Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+        while self.now.as_ref().is_none_or(|piece| self.used == piece.len) && !self.ended {
+            let done = self.now.take().map(|piece| piece.buffer);
+            self.used = 0;
+            match self.queue.next(done) {
+                Some(Ok(piece)) => self.now = Some(piece),
+                Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     return Err(ArchiveError::Truncated { at: self.at, what: "a zstd frame" });
                 }
-                Ok(Err(source)) => return Err(ArchiveError::Stream { after: self.at, source }),
-                Err(_) => self.ended = true,
+                Some(Err(source)) => return Err(ArchiveError::Stream { after: self.at, source }),
+                None => self.ended = true,
             }
         }
-        let left = self.now.get(self.used..).unwrap_or_default();
+        let left = self.now.as_ref().and_then(|piece| piece.buffer.get(self.used..piece.len)).unwrap_or_default();
         let len = left.len().min(usize::try_from(most).unwrap_or(usize::MAX));
         self.used = self.used.saturating_add(len);
         self.at = self.at.saturating_add(len as u64);
@@ -146,6 +311,76 @@ impl Input {
                 [0] => {}
                 [byte, ..] => return Ok(Some(*byte)),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Of 700,000 bytes and some more each.
+    fn packed(frames: u8) -> Vec<u8> {
+        let frame = |n: u8| zstd::encode_all(&vec![n; 700_000_usize.saturating_add(n.into())][..], 1).unwrap();
+        (0..frames).flat_map(frame).collect()
+    }
+
+    fn effort(decoders: usize, memory: u64) -> Effort {
+        let workers = NonZeroUsize::new(decoders);
+        Effort::new(&UnpackOptions { workers, memory_budget: Some(memory), ..UnpackOptions::default() })
+    }
+
+    #[test]
+    fn the_stream_is_the_same_whatever_the_threads_and_the_budget() {
+        let source = packed(20);
+        let expected: Vec<(usize, usize)> = (0..20).map(|n| (n, 700_000 + n)).collect();
+        for (decoders, memory) in [(1, 0), (2, 0), (3, 4 << 20), (8, u64::MAX)] {
+            let (got, seen) = with_input(&source, effort(decoders, memory), |input| {
+                let take = |(byte, len): &(usize, usize)| {
+                    let bytes = input.exact(*len as u64, "a frame").unwrap();
+                    bytes.iter().all(|b| usize::from(*b) == *byte)
+                };
+                let all = expected.iter().all(take);
+                all && input.some(1).unwrap().is_empty()
+            });
+            assert!(got, "{decoders} decoders, {memory} bytes");
+            assert_eq!(seen.frames, 20);
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_lets_all_threads_go() {
+        let source = packed(20);
+        for taken in [0, 1, 900_000, 5_000_000] {
+            with_input(&source, effort(4, u64::MAX), |input| input.exact(taken, "a frame").unwrap().len());
+        }
+    }
+
+    /// Panics where it is read from a place on.
+    struct Broken(Vec<u8>, u64);
+
+    impl ReadAt for Broken {
+        fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+            assert!(offset < self.1, "read too far");
+            self.0.read_exact_at(buffer, offset)
+        }
+
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_thread_ends_all_and_is_passed_on() {
+        let whole = packed(20);
+        for from in (0..20).map(|n| whole.len() as u64 * n / 20) {
+            let source = Broken(whole.clone(), from);
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                with_input(&source, effort(3, u64::MAX), |input| input.drain().unwrap_err());
+            }));
+            assert!(outcome.is_err(), "from byte {from}");
         }
     }
 }

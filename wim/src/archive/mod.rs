@@ -1,12 +1,14 @@
-//! Roots that are archives in zstd frames: tar and newc cpio. A parser turns the stream into entries, one after
-//! another; a visitor measures them, or puts them into the target.
+//! Roots that are archives in zstd frames: tar and newc cpio. Decoders turn frames into one stream (`input`), a parser
+//! turns the stream into entries, one after another; a visitor measures them, or puts them into the target.
 
 mod cpio;
+mod decoder;
+mod frame;
 mod held;
 mod input;
 mod measure;
 mod place;
-mod stream;
+mod queue;
 mod tar;
 
 use std::fmt::Debug;
@@ -17,11 +19,8 @@ use crate::name::{self, MAX_PATH, shown};
 use crate::root::{Format, Need, Report, UnpackOptions};
 use crate::source::ReadAt;
 use crate::target::Target;
-use input::Input;
-pub(crate) use stream::MAGIC as ZSTD_MAGIC;
-
-/// Threads that work on an archive: one decompresses, one parses and writes.
-const THREADS: u32 = 2;
+pub(crate) use frame::begins as is_zstd;
+use input::{Effort, Input, Seen};
 
 /// Either side of an unpacking can fail.
 #[derive(Debug)]
@@ -142,7 +141,7 @@ pub(crate) enum Inside {
 impl Archive {
     /// Looks into the zstd frame that `source` begins with.
     pub(crate) fn open(source: Box<dyn ReadAt>) -> Result<Inside, ArchiveError> {
-        let head = input::with_input(&*source, |input| {
+        let (head, _) = input::with_input(&*source, Effort::least(), |input| {
             let mut head = Vec::new();
             while head.len() < 512 {
                 let left = 512_u64.saturating_sub(head.len() as u64);
@@ -152,7 +151,8 @@ impl Archive {
                 }
             }
             Ok::<_, ArchiveError>(head)
-        })?;
+        });
+        let head = head?;
         Ok(match format_of(&head) {
             Some(format) => Inside::Archive(Archive { source, format }),
             None => Inside::Unknown(head),
@@ -163,34 +163,38 @@ impl Archive {
         self.format
     }
 
-    fn walk(&self, visitor: &mut dyn Visitor) -> Result<(), Failure> {
-        input::with_input(&*self.source, |input| match self.format {
+    fn walk(&self, effort: Effort, visitor: &mut dyn Visitor) -> Result<Seen, Failure> {
+        let (walked, seen) = input::with_input(&*self.source, effort, |input| match self.format {
             Format::CpioZst => cpio::walk(input, visitor),
             _ => tar::walk(input, visitor),
-        })
+        });
+        walked.map(|()| seen)
     }
 
     /// Unpacks the whole stream once, remembering directories and writing nothing: neither format says in advance how many
-    /// files of which size it holds, and zstd's content size says nothing of the pages that they take.
-    pub(crate) fn need(&self) -> Result<Need, ArchiveError> {
+    /// files of which size it holds, and zstd's content size says nothing of the pages that they take. Contents are passed
+    /// over where they lie; several frames are decompressed side by side, as in [`Archive::unpack`].
+    pub(crate) fn need(&self, options: &UnpackOptions<'_>) -> Result<Need, ArchiveError> {
+        let effort = Effort::new(options);
         let mut measure = measure::Measure::new();
-        match self.walk(&mut measure) {
-            Ok(()) => {}
+        let seen = match self.walk(effort, &mut measure) {
+            Ok(seen) => seen,
             Err(Failure::Archive(error)) => return Err(error),
             Err(Failure::Target(error)) => {
                 let why = error.to_string();
                 return Err(ArchiveError::Damaged { at: 0, why });
             }
-        }
-        let working = stream::window(&*self.source).saturating_add(input::MEMORY).saturating_add(measure.memory());
+        };
+        let working = effort.memory(&seen).saturating_add(measure.memory());
         Ok(Need { bytes: measure.bytes, inodes: measure.inodes, working, freed: 0 })
     }
 
     pub(crate) fn unpack(&self, target: &Target, options: &UnpackOptions<'_>) -> Result<Report, Failure> {
+        let effort = Effort::new(options);
         let mut place = place::Place::new(target, options.progress);
-        self.walk(&mut place)?;
+        let seen = self.walk(effort, &mut place)?;
         let (entries, bytes, notes) = place.finish()?;
-        Ok(Report { entries, bytes, workers: THREADS, notes })
+        Ok(Report { entries, bytes, workers: effort.threads(&seen), notes })
     }
 }
 

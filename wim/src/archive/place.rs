@@ -21,10 +21,32 @@ pub(super) struct Place<'a> {
     /// Every directory made so far, with what it gets when it is full. The root is the empty path.
     directories: BTreeMap<Vec<u8>, Meta>,
     held: Held,
-    /// The directory of the last entry, open.
-    open: Option<(Vec<u8>, Directory)>,
+    open: OpenDirectories,
     entries: u64,
     bytes: u64,
+}
+
+/// Directories that stay open for the next entries: an archive goes down a tree and up again.
+#[derive(Default)]
+struct OpenDirectories {
+    recent: Vec<(Vec<u8>, Directory)>,
+}
+
+const MOST_OPEN: usize = 16;
+
+impl OpenDirectories {
+    /// The directory of this path, opened unless it is open; to be given back.
+    fn take(&mut self, target: &Target, path: &[u8]) -> Result<(Vec<u8>, Directory), TargetError> {
+        match self.recent.iter().position(|(open, _)| open == path) {
+            Some(at) => Ok(self.recent.remove(at)),
+            None => Ok((path.to_vec(), target.directory(path)?)),
+        }
+    }
+
+    fn give_back(&mut self, open: (Vec<u8>, Directory)) {
+        self.recent.truncate(MOST_OPEN.saturating_sub(1));
+        self.recent.insert(0, open);
+    }
 }
 
 /// What a directory gets that no entry describes.
@@ -43,8 +65,8 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 impl<'a> Place<'a> {
     pub(super) fn new(target: &'a Target, progress: Option<&'a (dyn Fn(Progress) + Sync)>) -> Place<'a> {
         let directories = BTreeMap::from([(Vec::new(), unnamed_directory())]);
-        let held = Held::default();
-        Place { target, progress, notes: Notes::default(), directories, held, open: None, entries: 0, bytes: 0 }
+        let (held, open) = (Held::default(), OpenDirectories::default());
+        Place { target, progress, notes: Notes::default(), directories, held, open, entries: 0, bytes: 0 }
     }
 
     /// Gives the directories what they get when they are full; then entries, bytes and notes.
@@ -74,12 +96,12 @@ impl<'a> Place<'a> {
         self.held.path(path)?;
         self.held.meta(&meta)?;
         let (parent, name) = split(path);
-        let directory = self.target.directory(parent)?;
-        match self.target.make_directory(&directory.entry(name, path)) {
+        let directory = self.open.take(self.target, parent)?;
+        let made = self.target.make_directory(&directory.1.entry(name, path));
+        self.open.give_back(directory);
+        match made {
             // All directories are known, so what stands there is none.
-            Err(TargetError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(both_ways(path));
-            }
+            Err(error) if exists(&error) => return Err(both_ways(path)),
             made => made?,
         }
         self.directories.insert(path.to_vec(), meta);
@@ -104,7 +126,13 @@ impl<'a> Place<'a> {
         Ok(self.target.finish(file, &entry.path, &entry.meta, &self.notes)?)
     }
 
+    /// Creates what is no directory, in place of what has its name. That is looked for only when it is in the way.
     fn create(&mut self, within: &Directory, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
+        match self.create_new(within, entry, contents) {
+            // Nothing of the contents is taken yet: only creating a name says this.
+            Err(Failure::Target(error)) if exists(&error) => {}
+            created => return created,
+        }
         let (_, name) = split(&entry.path);
         let at = within.entry(name, &entry.path);
         match self.target.look(&at)? {
@@ -112,6 +140,12 @@ impl<'a> Place<'a> {
             Some(false) => self.target.remove(&at)?,
             None => {}
         }
+        self.create_new(within, entry, contents)
+    }
+
+    fn create_new(&mut self, within: &Directory, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
+        let (_, name) = split(&entry.path);
+        let at = within.entry(name, &entry.path);
         match &entry.what {
             // Handled by the caller.
             What::Directory => {}
@@ -154,14 +188,15 @@ impl Visitor for Place<'_> {
         }
         self.make_parents(&entry.path)?;
         let (parent, _) = split(&entry.path);
-        let directory = match self.open.take() {
-            Some((path, directory)) if path == parent => directory,
-            _ => self.target.directory(parent)?,
-        };
-        let created = self.create(&directory, entry, contents);
-        self.open = Some((parent.to_vec(), directory));
+        let directory = self.open.take(self.target, parent)?;
+        let created = self.create(&directory.1, entry, contents);
+        self.open.give_back(directory);
         created
     }
+}
+
+fn exists(error: &TargetError) -> bool {
+    matches!(error, TargetError::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
 }
 
 fn both_ways(path: &[u8]) -> Failure {

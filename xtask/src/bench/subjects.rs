@@ -28,6 +28,9 @@ pub enum Form {
     /// tar in zstd
     #[value(name = "tar.zst")]
     TarZst,
+    /// tar in zstd, in several frames
+    #[value(name = "tar.pzstd")]
+    TarPzstd,
     /// squashfs with zstd
     Squashfs,
     /// The tree itself
@@ -43,6 +46,7 @@ impl fmt::Display for Form {
             Form::Lzms => "lzms",
             Form::SolidLzms => "solid-lzms",
             Form::TarZst => "tar.zst",
+            Form::TarPzstd => "tar.pzstd",
             Form::Squashfs => "squashfs",
             Form::Tree => "tree",
         })
@@ -51,7 +55,7 @@ impl fmt::Display for Form {
 
 impl Form {
     fn is_wim(self) -> bool {
-        !matches!(self, Form::TarZst | Form::Squashfs | Form::Tree)
+        !matches!(self, Form::TarZst | Form::TarPzstd | Form::Squashfs | Form::Tree)
     }
 
     fn image(self, folder: &Path) -> PathBuf {
@@ -68,6 +72,10 @@ impl Form {
             Form::TarZst => {
                 command = Command::new("tar");
                 command.args(["--zstd", "-cf"]).arg(&image).arg("-C").arg(&tree).arg(".");
+            }
+            Form::TarPzstd => {
+                command = Command::new("tar");
+                command.args(["--use-compress-program=pzstd -q", "-cf"]).arg(&image).arg("-C").arg(&tree).arg(".");
             }
             Form::Squashfs => {
                 command = Command::new("mksquashfs");
@@ -104,7 +112,7 @@ impl Form {
                 let flags = [word("-quiet"), word("-no-progress"), word("-force"), word("-dest")];
                 vec![(Tool::Unsquashfs, line(&[&[word("unsquashfs")], &flags[..], &[out, &image]].concat()))]
             }
-            Form::TarZst => {
+            Form::TarZst | Form::TarPzstd => {
                 let tar = line(&[word("tar"), word("--zstd"), word("-xf"), &image, word("-C"), out]);
                 vec![ours, (Tool::Tar, tar)]
             }
