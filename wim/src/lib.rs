@@ -31,6 +31,7 @@ mod meta;
 mod metadata;
 mod name;
 mod notes;
+mod pipable;
 mod reader;
 mod reparse;
 mod resource;
