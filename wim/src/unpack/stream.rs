@@ -177,6 +177,7 @@ impl Piped {
         };
         let mut reader = Reader::new(input, header, &tree, &plan, wanted, &pool, claim);
         std::thread::scope(|scope| {
+            let _guard = StopOnPanic(&pool, None);
             let mut running = 0_usize;
             for n in 0..workers.get() {
                 let thread = std::thread::Builder::new().name(format!("unpack {n}"));
@@ -269,7 +270,7 @@ struct Worker {
     open: OpenDirectories,
 }
 
-/// Stops all others when a worker panics: they may wait for it.
+/// Stops all others when a worker, or the reader, panics: they may wait for it.
 struct StopOnPanic<'a>(&'a Pool<'a>, Option<Arc<Assembly>>);
 
 impl Drop for StopOnPanic<'_> {
