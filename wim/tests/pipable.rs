@@ -354,6 +354,45 @@ fn a_wrong_hash_in_a_stream_names_the_file_and_is_no_success() {
     assert!(said.contains("d/large") && said.contains("SHA-1"), "{said}");
 }
 
+/// Other workers wait for the part that cannot be had, and the reader for room in the queue: all of them end.
+#[test]
+fn damage_anywhere_in_large_contents_ends_the_reader_and_all_workers() {
+    let work = common::fast_dir();
+    let (tree, image) = (work.path().join("tree"), work.path().join("root.wim"));
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("first"), contents(5, 6 << 20)).unwrap();
+    fs::write(tree.join("second"), contents(6, 6 << 20)).unwrap();
+    for compression in [Compression::None, Compression::Xpress] {
+        capture(&tree, &image, &options(compression)).unwrap();
+        let bytes = fs::read(&image).unwrap();
+        let begin = blob_of(&bytes, 6 << 20);
+        for n in 0..12 {
+            let mut bytes = bytes.clone();
+            // Chunks are damaged as a whole, but for the lengths before them, which the reader itself needs.
+            let at = begin + (bytes.len() - begin - 2000) * n / 12;
+            let mut chunk = begin + 44;
+            if compression == Compression::Xpress {
+                while chunk < at {
+                    let len = u32::from_le_bytes(bytes[chunk - 4..chunk].try_into().unwrap()) as usize;
+                    // Its chunk table comes behind the last chunk, and a stream has no use for that.
+                    if chunk + len > bytes.len() / 2 - 20_000 {
+                        break;
+                    }
+                    chunk += len + 4;
+                }
+            } else {
+                chunk = at + 44;
+            }
+            bytes[chunk..chunk + 100].iter_mut().for_each(|byte| *byte ^= 0x55);
+            let out = tempfile::tempdir_in(work.path()).unwrap();
+            let result = unpack_stream(Cursor::new(bytes), None, out.path(), n % 5 + 1);
+            let error = result.err().unwrap_or_else(|| panic!("{compression} {n}: not noticed at {chunk}"));
+            let found = matches!(cause(&error), WimError::Hash { .. } | WimError::Decompress { .. });
+            assert!(found, "{compression} {n}: {error:?}");
+        }
+    }
+}
+
 #[test]
 fn contents_that_never_come_are_an_error_though_the_stream_is_whole() {
     let work = common::fast_dir();
