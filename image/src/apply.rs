@@ -1,9 +1,12 @@
 //! `mmos-image apply`: a root image into a directory, by the code that unpacks it on the device.
 
+use std::fs::File;
 use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::Context;
 use indicatif::BinaryBytes;
 use wim::UnpackOptions;
 
@@ -17,9 +20,12 @@ without, what could not be set is told at the end.
 Examples:
   mmos-image apply root.wim /mnt/check
   mmos-image apply install.wim /mnt/check --index 2
-  mmos-image apply rootfs.tar.zst /mnt/check")]
+  mmos-image apply rootfs.tar.zst /mnt/check
+  mmos-image apply root.swm /mnt/check           with root2.swm, root3.swm, ... beside it
+  ssh host cat root.wim | mmos-image apply - /mnt/check")]
 pub struct Args {
-    /// The root image: a file, or a block device that begins with one
+    /// The root image: a file, the first part of a split WIM, or a block device that begins with one; - for a pipable
+    /// WIM from standard input, unpacked while it arrives
     image: PathBuf,
     /// The directory to unpack into; made if absent, and must be empty
     directory: PathBuf,
@@ -31,9 +37,21 @@ pub struct Args {
     workers: Option<NonZeroUsize>,
 }
 
+/// The image at a path, or the one that arrives from standard input.
+fn open(args: &Args) -> anyhow::Result<wim::Root> {
+    const STDIN: &str = "standard input";
+    let index = args.index.as_deref();
+    if args.image.as_os_str() != "-" {
+        return Ok(wim::root::open(&args.image, index)?);
+    }
+    // Not through the standard library's own buffer and lock.
+    let input = std::io::stdin().as_fd().try_clone_to_owned().context(STDIN)?;
+    Ok(wim::root::open_stream(Box::new(File::from(input)), STDIN, index)?)
+}
+
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let root = wim::root::open(&args.image, args.index.as_deref())?;
+    let root = open(args)?;
     if !args.directory.exists() {
         std::fs::create_dir(&args.directory)
             .map_err(|e| anyhow::Error::new(e).context(format!("cannot make {}", args.directory.display())))?;

@@ -30,6 +30,9 @@ pub struct Args {
     /// Compress all files together
     #[arg(long)]
     solid: bool,
+    /// Write it so that it can be unpacked while it arrives: `mmos-image apply - DIR` reads it from a pipe
+    #[arg(long, conflicts_with = "solid")]
+    pipable: bool,
     /// Bytes in a chunk, a power of two; larger ones compress better and take more memory to unpack
     #[arg(long, value_name = "BYTES")]
     chunk_size: Option<u32>,
@@ -61,6 +64,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             Format::Lzms => Compression::Lzms,
         },
         solid: args.solid,
+        pipable: args.pipable,
         chunk_size: args.chunk_size,
         name: args.name.as_deref(),
         threads: args.threads,

@@ -82,6 +82,32 @@ fn apply_takes_every_root_format() {
 }
 
 #[test]
+fn apply_unpacks_a_pipable_wim_from_standard_input() {
+    let work = tempfile::tempdir().unwrap();
+    let work = work.path();
+    tree(work);
+    let piped = |image: &str, out: &str| {
+        let line = format!("cat {image} | {} apply - {out}", env!("CARGO_BIN_EXE_mmos-image"));
+        Command::new("sh").args(["-c", &line]).current_dir(work).output().unwrap()
+    };
+    done(work, &["capture", "tree", "root.wim", "--pipable"]);
+    let output = piped("root.wim", "out");
+    assert!(output.status.success() && output.stdout.starts_with(b"out: 4 entries"), "{output:?}");
+    assert_eq!(fs::read_to_string(work.join("out/sbin/telinit")).unwrap(), "#!/bin/sh\n");
+    done(work, &["apply", "root.wim", "of-file"]);
+
+    let whole = fs::read(work.join("root.wim")).unwrap();
+    fs::write(work.join("cut.wim"), &whole[..whole.len() / 4]).unwrap();
+    done(work, &["capture", "tree", "usual.wim"]);
+    for (image, wanted) in [("cut.wim", "cut short"), ("usual.wim", "--pipable"), ("tree/sbin/init", "no root image")] {
+        let output = piped(image, "failed");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.contains("standard input") && said.contains(wanted), "{said}");
+    }
+}
+
+#[test]
 fn a_failure_is_one_line_with_the_remedy() {
     let work = tempfile::tempdir().unwrap();
     let work = work.path();

@@ -82,6 +82,32 @@ fn from_the_initramfs_as_tar_and_as_cpio() {
     }
 }
 
+#[test]
+fn from_the_parts_of_a_split_wim_in_the_initramfs() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    let mib = fs::metadata(image.root()).unwrap().len() as f64 / f64::from(1 << 20);
+    run(&format!("wimlib-imagex split {} root.swm {:.2}", image.root().display(), mib / 2.5), work.path());
+    let parts: Vec<String> = (1..)
+        .map(|n| if n == 1 { "root.swm".into() } else { format!("root{n}.swm") })
+        .take_while(|name| work.path().join(name).exists())
+        .collect();
+    assert!(parts.len() > 1, "{parts:?}");
+    let machine = |parts: &[String]| {
+        let initrd = work.path().join(format!("initrd-{}", parts.len()));
+        let mut join = Command::new(builder());
+        join.arg("join").arg(image.initramfs()).arg("--out").arg(&initrd).current_dir(work.path());
+        for part in parts {
+            join.args(["--add", &format!("{part}=/images/{part}")]);
+        }
+        command(&mut join).unwrap();
+        Machine::new(image.kernel(), initrd).parameter("mmos.root=initrd:/images/root.swm")
+    };
+    boots(&machine(&parts), "wim");
+    let last = parts.len();
+    let wanted = format!("part {last} is looked for in /images/root{last}.swm");
+    recovers(&machine(&parts[..last - 1]), &[&wanted, "there is no such file", "put all parts into one folder"]);
+}
+
 /// Any bzImage will do. Without modules, what init needs must be built in; so it is in this one.
 #[test]
 fn by_a_kernel_of_ones_own_without_modules() {

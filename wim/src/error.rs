@@ -87,6 +87,16 @@ pub enum Error {
         #[source]
         why: PartError,
     },
+    /// An archive from a pipe, which would have to be read twice.
+    #[error(
+        "{} begins with a zstd frame, and only a pipable WIM can be unpacked while it arrives; put the archive into a \
+         file, or send a WIM that was made with `mmos-image capture --pipable`",
+        path.display()
+    )]
+    NoStream {
+        /// What it was called.
+        path: PathBuf,
+    },
     /// The archive is damaged, cut short, or beyond what is supported.
     #[error("{}", path.display())]
     Archive {
@@ -204,6 +214,30 @@ pub enum WimError {
     #[error("the contents of {file} are not in this image; it needs another WIM beside it: export it whole")]
     MissingBlob {
         /// A file that has the contents.
+        file: String,
+    },
+    /// A stream ended before the contents of all files had come.
+    #[error(
+        "it is cut short: the stream ended after {after} bytes, and the contents of {file} and of {others} more had not \
+         come; send it again, whole"
+    )]
+    StreamEnded {
+        /// Bytes that came.
+        after: u64,
+        /// A file that is missing.
+        file: String,
+        /// How many other contents are.
+        others: u64,
+    },
+    /// The contents of a stream are larger than its XML data said, by which room was made.
+    #[error(
+        "the image claims {claimed} bytes in all, and with {file} there are more; make the image again, or unpack it from \
+         a file, which needs no claim"
+    )]
+    Claim {
+        /// Bytes of all files, by the XML data.
+        claimed: u64,
+        /// A file whose contents exceed them.
         file: String,
     },
     /// Contents do not have the SHA-1 that the image gives for them.

@@ -3,6 +3,7 @@
 use crate::bytes::{array, u16_at, u32_at, u64_at};
 use crate::codec::Compression;
 use crate::error::WimError;
+use crate::pipable;
 use crate::resource::{Layout, read};
 use crate::source::ReadAt;
 
@@ -191,7 +192,8 @@ impl Header {
     /// The header of the WIM at the start of `source`; of a pipable one, that at its end.
     pub(crate) fn find(source: &dyn ReadAt) -> Result<Header, WimError> {
         let len = source.size().min(HEADER_LEN as u64);
-        Header::parse(&read(source, 0, len)?, source.size())
+        let header = Header::parse(&read(source, 0, len)?, source.size())?;
+        if header.pipable { pipable::last_header(source, &header) } else { Ok(header) }
     }
 
     /// Bytes of the file that this header is of, whose last resource ends at `last`.

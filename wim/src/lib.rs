@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   file, block device, memory ── source ──► root::open   told apart by content
+//!   pipe, socket ──────────────────────────► root::open_stream   a pipable WIM, unpacked while it arrives
 //!                                               │
 //!                        WIM: header, blob table, metadata ──► tree ──► plan ──► workers ─┐
 //!                        tar.zst, cpio.zst: stream ──────────────────────────────────────┤
@@ -13,7 +14,8 @@
 //! the code that reads it, and none is spent before the bytes for it are known to exist), two buffers of a job for
 //! every worker within [`UnpackOptions::memory_budget`], and time linear in the size of the image and of what it
 //! unpacks to. A WIM's tree is measured before anything is written, and refused where the target has no room for it; an
-//! archive can only be measured by unpacking it once ([`Root::need`]). Every blob of a WIM is checked against its
+//! archive can only be measured by unpacking it once ([`Root::need`]), and what comes as a stream is held to what it
+//! claims, with three buffers of a job for every worker. Every blob of a WIM is checked against its
 //! SHA-1, which finds damage, not forgery: whoever makes the image makes the hashes. An archive has zstd's checksums,
 //! where it was made with them.
 //!
@@ -31,6 +33,7 @@ mod meta;
 mod metadata;
 mod name;
 mod notes;
+mod pipable;
 mod reader;
 mod reparse;
 mod resource;

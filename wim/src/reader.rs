@@ -66,12 +66,8 @@ impl Wim {
         let mut blobs = Blobs::default();
         let end = blobs.add(&*source, &header)?;
         // A number still chooses an image where its name cannot be read.
-        let mut known = read_whole(&*source, &header.xml, header.layout(), "the XML data", MAX_XML)
-            .map(|x| xml::parse(&x))
-            .unwrap_or_default();
-        let images = (1..=header.images)
-            .map(|index| known.remove(&index).unwrap_or(ImageInfo { index, ..ImageInfo::default() }))
-            .collect();
+        let xml = read_whole(&*source, &header.xml, header.layout(), "the XML data", MAX_XML).unwrap_or_default();
+        let images = images(&header, &xml);
         let parts = Parts::new(source, header.length(end));
         Ok(Wim { parts, header, blobs, images })
     }
@@ -114,25 +110,7 @@ impl Wim {
     /// # Errors
     /// When there is no such image, with a list of those that there are.
     pub fn select(&self, wanted: Option<&str>) -> Result<u32, WimError> {
-        let found = match wanted {
-            None if self.header.boot_index > 0 => Some(self.header.boot_index),
-            None => self.images.first().map(|i| i.index),
-            Some(wanted) => {
-                let by_number = wanted.parse().ok().filter(|n| self.images.iter().any(|i| i.index == *n));
-                by_number.or_else(|| self.images.iter().find(|i| i.name == wanted).map(|i| i.index))
-            }
-        };
-        found.ok_or_else(|| self.no_image(wanted.unwrap_or("1")))
-    }
-
-    fn no_image(&self, wanted: &str) -> WimError {
-        let shown = |i: &ImageInfo| match i.name.as_str() {
-            "" => i.index.to_string(),
-            name => format!("{} ({name:?})", i.index),
-        };
-        let present: Vec<String> = self.images.iter().map(shown).collect();
-        let present = if present.is_empty() { "none at all".to_owned() } else { present.join(", ") };
-        WimError::NoImage { wanted: wanted.to_owned(), present }
+        select(&self.header, &self.images, wanted)
     }
 
     /// The tree of the image of this number.
@@ -142,7 +120,7 @@ impl Wim {
     pub fn tree(&self, index: u32) -> Result<Tree, WimError> {
         let position = usize::try_from(index).ok().and_then(|i| i.checked_sub(1));
         let metadata = position.and_then(|p| self.blobs.metadata.get(p));
-        let (at, hash) = metadata.ok_or_else(|| self.no_image(&index.to_string()))?;
+        let (at, hash) = metadata.ok_or_else(|| no_image(&self.images, &index.to_string()))?;
         let layout = self.header.layout();
         let bytes = read_whole(self.parts.source(1), at, layout, "the metadata of the image", MAX_METADATA)?;
         if Hash::from(Sha1::digest(&bytes)) != *hash {
@@ -160,4 +138,34 @@ impl Wim {
     pub(crate) fn size_of(&self, hash: &Hash) -> Option<u64> {
         if hash == &[0; 20] { Some(0) } else { self.blobs.by_hash.get(hash).map(|b| b.size) }
     }
+}
+
+/// What the XML data says of the images that the header promises.
+pub(crate) fn images(header: &Header, xml: &[u8]) -> Vec<ImageInfo> {
+    let mut known = xml::parse(xml);
+    let info = |index| known.remove(&index).unwrap_or(ImageInfo { index, ..ImageInfo::default() });
+    (1..=header.images).map(info).collect()
+}
+
+/// As [`Wim::select`].
+pub(crate) fn select(header: &Header, images: &[ImageInfo], wanted: Option<&str>) -> Result<u32, WimError> {
+    let found = match wanted {
+        None if header.boot_index > 0 => Some(header.boot_index),
+        None => images.first().map(|i| i.index),
+        Some(wanted) => {
+            let by_number = wanted.parse().ok().filter(|n| images.iter().any(|i| i.index == *n));
+            by_number.or_else(|| images.iter().find(|i| i.name == wanted).map(|i| i.index))
+        }
+    };
+    found.ok_or_else(|| no_image(images, wanted.unwrap_or("1")))
+}
+
+fn no_image(images: &[ImageInfo], wanted: &str) -> WimError {
+    let shown = |i: &ImageInfo| match i.name.as_str() {
+        "" => i.index.to_string(),
+        name => format!("{} ({name:?})", i.index),
+    };
+    let present: Vec<String> = images.iter().map(shown).collect();
+    let present = if present.is_empty() { "none at all".to_owned() } else { present.join(", ") };
+    WimError::NoImage { wanted: wanted.to_owned(), present }
 }

@@ -45,10 +45,15 @@ impl Chunked {
         if u32::try_from(self.size).is_ok() { 4 } else { 8 }
     }
 
+    /// Bytes of the chunk table, whatever the resource's length is.
+    pub(crate) fn table_entries(&self) -> u64 {
+        self.chunks().saturating_sub(1).saturating_mul(self.entry_len())
+    }
+
     /// Bytes of the chunk table; an error where it would not leave a byte for each chunk, or more for all of them than
     /// they can have, which would be read for nothing.
     pub(crate) fn table_len(&self) -> Result<u64, BadTable> {
-        let len = self.chunks().saturating_sub(1).checked_mul(self.entry_len()).ok_or(BadTable)?;
+        let len = self.table_entries();
         let leads = self.chunks().checked_mul(self.layout.lead()).and_then(|leads| leads.checked_add(len));
         let with = |bytes: u64| leads.and_then(|leads| leads.checked_add(bytes));
         let (least, most) = (with(self.chunks()).ok_or(BadTable)?, with(self.size).ok_or(BadTable)?);

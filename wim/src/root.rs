@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::sniff::{self, Outer};
 use crate::source::{FileSource, ReadAt};
 use crate::split;
 use crate::target::Target;
-use crate::unpack::{self, Prepared};
+use crate::unpack::{self, Piped, Prepared};
 
 /// The formats that a root may have; told apart by content, never by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,26 @@ pub struct Root {
 enum Inner {
     Wim { wim: Box<Wim>, prepared: Box<Prepared> },
     Archive(Archive),
+    Piped(Box<Piped>),
+}
+
+/// Opens a pipable WIM that arrives from a pipe or a socket: it is read as far as the metadata of the image that `index`
+/// chooses, and the rest while it is unpacked. `name` is what messages call it.
+///
+/// # Errors
+/// When it cannot be read, is no pipable WIM, is cut short or damaged, or has no such image.
+pub fn open_stream(mut stream: Box<dyn Read + Send>, name: &str, index: Option<&str>) -> Result<Root, Error> {
+    let path = PathBuf::from(name);
+    let mut head = Vec::new();
+    let read = stream.by_ref().take(sniff::HEAD as u64).read_to_end(&mut head);
+    read.map_err(|source| Error::Io { path: path.clone(), action: "read".into(), source })?;
+    match sniff::outer(&head) {
+        Outer::Wim => {}
+        Outer::Zstd => return Err(Error::NoStream { path }),
+        Outer::Unknown => return Err(Error::UnknownFormat { path, begins: sniff::words(&head) }),
+    }
+    let piped = Piped::open(head, stream, index).map_err(|source| Error::Wim { path: path.clone(), source })?;
+    Ok(Root { path, source_bytes: 0, inner: Inner::Piped(Box::new(piped)) })
 }
 
 /// Opens the image at `path`: a file, or a block device that begins with one; of a split WIM its first part, with the
@@ -155,31 +176,34 @@ impl Root {
     /// Which format it is.
     pub fn format(&self) -> Format {
         match &self.inner {
-            Inner::Wim { .. } => Format::Wim,
+            Inner::Wim { .. } | Inner::Piped(_) => Format::Wim,
             Inner::Archive(archive) => archive.format(),
         }
     }
 
     /// Size of the image in bytes, of all parts of a split WIM. A WIM knows its own; an archive has that of its file, or
-    /// of the device it lies on.
+    /// of the device it lies on; of a stream it is not known, and 0.
     pub fn source_bytes(&self) -> u64 {
         self.files().iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
     }
 
     /// The files that it lies in, in order, and how many bytes of each are the image: one, unless it is a split WIM.
+    /// None, of a stream.
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         match &self.inner {
             Inner::Wim { wim, .. } => {
                 wim.lengths().zip(1..).map(|(len, n)| (split::name(&self.path, n), len)).collect()
             }
             Inner::Archive(_) => vec![(self.path.clone(), self.source_bytes)],
+            Inner::Piped(_) => Vec::new(),
         }
     }
 
     /// What it takes once it is unpacked, before the first byte is: with as many workers as there are processors and
     /// as [`DEFAULT_MEMORY_BUDGET`] has room for. A WIM's metadata says so exactly and at once. An archive says nothing
     /// in advance: its whole stream is decompressed to count, which remembers its directories and writes nothing: by
-    /// one thread, or by several where it has several zstd frames.
+    /// one thread, or by several where it has several zstd frames. A stream claims how large it is: this is the most that
+    /// it can take if that is so, and it may not take more.
     ///
     /// # Errors
     /// When the image is damaged.
@@ -195,6 +219,7 @@ impl Root {
     pub fn need_with(&self, options: &UnpackOptions<'_>) -> Result<Need, Error> {
         match &self.inner {
             Inner::Wim { wim, prepared } => Ok(prepared.need(wim, options)),
+            Inner::Piped(piped) => Ok(piped.need(options)),
             Inner::Archive(archive) => {
                 archive.need(options).map_err(|source| Error::Archive { path: self.path.clone(), source })
             }
@@ -209,16 +234,18 @@ impl Root {
         let files = self.files();
         let path = self.path;
         let target = Target::open(target)?;
-        match &self.inner {
-            Inner::Wim { wim, prepared } => {
-                prepared.unpack(wim, &files, &target, options).map_err(|failure| match failure {
-                    unpack::Failure::Image(source) => Error::Wim { path, source },
-                    unpack::Failure::Target(error) => error.into(),
-                    unpack::Failure::Consume(path, source) => {
-                        Error::Io { path, action: "free, as it is read,".into(), source }
-                    }
-                })
+        let in_wim = |path: PathBuf| {
+            move |failure| match failure {
+                unpack::Failure::Image(source) => Error::Wim { path, source },
+                unpack::Failure::Target(error) => error.into(),
+                unpack::Failure::Consume(path, source) => {
+                    Error::Io { path, action: "free, as it is read,".into(), source }
+                }
             }
+        };
+        match self.inner {
+            Inner::Wim { wim, prepared } => prepared.unpack(&wim, &files, &target, options).map_err(in_wim(path)),
+            Inner::Piped(piped) => piped.unpack(&target, options).map_err(in_wim(path)),
             Inner::Archive(archive) => archive.unpack(&target, options).map_err(|failure| match failure {
                 archive::Failure::Archive(source) => Error::Archive { path, source },
                 archive::Failure::Target(error) => error.into(),

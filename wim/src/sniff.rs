@@ -7,7 +7,7 @@ use crate::header::{MAGIC, PIPABLE_MAGIC};
 use crate::source::ReadAt;
 
 /// Enough to see a tar's magic at 257.
-const HEAD: usize = 512;
+pub(crate) const HEAD: usize = 512;
 
 /// What the first bytes stand for.
 #[derive(Debug, PartialEq, Eq)]

@@ -21,12 +21,16 @@ pub struct ImageInfo {
     pub name: String,
     /// Its description; empty where it has none.
     pub description: String,
+    /// Bytes of its contents, those of a file with several names counted once, as far as the writer is to be believed.
+    pub claimed_bytes: Option<u64>,
 }
 
 /// What is known of the images, by index.
 pub(crate) fn parse(bytes: &[u8]) -> BTreeMap<u32, ImageInfo> {
     let text = String::from_utf8_lossy(&from_utf16le(bytes)).into_owned();
     let mut images: BTreeMap<u32, ImageInfo> = BTreeMap::new();
+    // By how much the total counts hard links twice.
+    let mut hard_links: BTreeMap<u32, u64> = BTreeMap::new();
     let mut open: Vec<&str> = Vec::new();
     let mut index = 0;
     let mut rest = text.as_str();
@@ -35,6 +39,12 @@ pub(crate) fn parse(bytes: &[u8]) -> BTreeMap<u32, ImageInfo> {
             ["WIM", "IMAGE", "NAME"] => images.entry(index).or_default().name.push_str(&unescape(content)),
             ["WIM", "IMAGE", "DESCRIPTION"] => {
                 images.entry(index).or_default().description.push_str(&unescape(content));
+            }
+            ["WIM", "IMAGE", "TOTALBYTES"] => {
+                images.entry(index).or_default().claimed_bytes = content.trim().parse().ok();
+            }
+            ["WIM", "IMAGE", "HARDLINKBYTES"] => {
+                hard_links.insert(index, content.trim().parse::<u64>().unwrap_or(0));
             }
             _ => {}
         }
@@ -61,6 +71,10 @@ pub(crate) fn parse(bytes: &[u8]) -> BTreeMap<u32, ImageInfo> {
         }
     }
     images.remove(&0);
+    for (index, image) in &mut images {
+        let twice = hard_links.get(index).copied().unwrap_or(0);
+        image.claimed_bytes = image.claimed_bytes.map(|bytes| bytes.saturating_sub(twice));
+    }
     images
 }
 
@@ -125,6 +139,16 @@ mod tests {
                     <WINDOWS><NAME>inner</NAME></WINDOWS></IMAGE>\
                     <IMAGE INDEX='2'><NAME/><DESCRIPTION>second</DESCRIPTION></IMAGE></WIM>";
         assert_eq!(parsed(text), [(1, "a & b".into(), String::new()), (2, String::new(), "second".into())]);
+    }
+
+    #[test]
+    fn hard_links_are_taken_off_the_bytes_that_an_image_claims() {
+        let text = "<WIM><TOTALBYTES>9</TOTALBYTES><IMAGE INDEX=\"1\"><TOTALBYTES>100</TOTALBYTES>\
+                    <HARDLINKBYTES>30</HARDLINKBYTES></IMAGE><IMAGE INDEX=\"2\"><HARDLINKBYTES>5</HARDLINKBYTES></IMAGE>\
+                    <IMAGE INDEX=\"3\"><TOTALBYTES>7</TOTALBYTES></IMAGE></WIM>";
+        let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let claims: Vec<_> = parse(&bytes).into_values().map(|image| image.claimed_bytes).collect();
+        assert_eq!(claims, [Some(70), None, Some(7)]);
     }
 
     #[test]

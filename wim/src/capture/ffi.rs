@@ -13,6 +13,7 @@ pub(super) struct Order<'a> {
     pub(super) name: Option<&'a CStr>,
     pub(super) compression: u32,
     pub(super) solid: bool,
+    pub(super) pipable: bool,
     pub(super) chunk_size: u32,
     pub(super) threads: u32,
 }
@@ -75,7 +76,9 @@ fn run(order: &Order<'_>, context: &mut Context<'_>) -> Result<(), c_int> {
     // SAFETY: the handle is valid, the strings end in NUL and live until the call returns, null stands for "no name"
     // and "no configuration".
     check(unsafe { sys::wimlib_add_image(wim.0, order.directory.as_ptr(), name, ptr::null(), flags(add)) })?;
-    let write = if order.solid { sys::WIMLIB_WRITE_FLAG_SOLID } else { 0 } | sys::WIMLIB_WRITE_FLAG_CHECK_INTEGRITY;
+    let solid = if order.solid { sys::WIMLIB_WRITE_FLAG_SOLID } else { 0 };
+    let pipable = if order.pipable { sys::WIMLIB_WRITE_FLAG_PIPABLE } else { 0 };
+    let write = solid | pipable | sys::WIMLIB_WRITE_FLAG_CHECK_INTEGRITY;
     // SAFETY: as above.
     let written =
         unsafe { sys::wimlib_write(wim.0, order.out.as_ptr(), sys::WIMLIB_ALL_IMAGES, flags(write), order.threads) };

@@ -22,6 +22,8 @@ pub struct CaptureOptions<'a> {
     pub compression: Compression,
     /// Compress all files together: smaller, and slower to unpack.
     pub solid: bool,
+    /// Write it so that it can be unpacked while it arrives from a pipe or a socket; only wimlib and we read such a WIM.
+    pub pipable: bool,
     /// Unpacked size of a chunk, a power of two; `None` takes wimlib's default, and for solid ones 4 MiB with LZMS:
     /// wimlib's own 64 MiB would let a device unpack with one worker only.
     pub chunk_size: Option<u32>,
@@ -38,6 +40,7 @@ impl Default for CaptureOptions<'_> {
         CaptureOptions {
             compression: Compression::Lzx,
             solid: false,
+            pipable: false,
             chunk_size: None,
             name: None,
             threads: None,
@@ -111,6 +114,7 @@ pub fn capture(directory: &Path, out: &Path, options: &CaptureOptions<'_>) -> Re
         name: name.as_deref(),
         compression,
         solid: options.solid,
+        pipable: options.pipable,
         chunk_size,
         threads: options.threads.and_then(|n| u32::try_from(n.get()).ok()).unwrap_or(0),
     };
@@ -162,6 +166,12 @@ fn format(options: &CaptureOptions<'_>) -> Result<(u32, u32), CaptureError> {
         return Err(CaptureError::Options {
             what: "a solid image needs compression".into(),
             remedy: "choose xpress, lzx or lzms, or leave solid out",
+        });
+    }
+    if options.solid && options.pipable {
+        return Err(CaptureError::Options {
+            what: "a solid image cannot be pipable".into(),
+            remedy: "leave one of them out",
         });
     }
     let default = match options.compression {

@@ -9,6 +9,8 @@
 mod assembly;
 pub(crate) mod consume;
 mod plan;
+mod queue;
+mod stream;
 mod worker;
 
 use std::io;
@@ -23,6 +25,7 @@ use crate::target::{Directory, Entry, Target};
 use crate::tree::{Kind, Tree};
 use consume::Consumed;
 use plan::{Job, Plan};
+pub(crate) use stream::Piped;
 
 /// Either side of an unpacking can fail.
 #[derive(Debug)]
@@ -102,20 +105,25 @@ impl Prepared {
         let consumed = consumed.map_err(|(path, why)| Failure::Consume(path, why))?;
         worker::run(wim, &self.plan, &placer, workers, consumed.as_ref(), options.progress)?;
         placer.finish_directories()?;
-        let mut words = notes.into_words();
-        words.extend(self.tree.left_out.iter().map(|(what, n)| format!("left out: {n} {what}")));
-        if self.tree.inodes.iter().any(|i| i.mode_by_rule) {
-            words.push(
-                "the image has no UNIX modes: directories are 0755, programs (ELF, #!) 0755, other files 0644, root's"
-                    .into(),
-            );
-        }
-        Ok(Report {
-            entries: self.tree.names.len() as u64,
-            bytes: self.plan.total,
-            workers: u32::try_from(workers.get()).unwrap_or(u32::MAX),
-            notes: words,
-        })
+        Ok(report(&self.tree, notes, self.plan.total, workers))
+    }
+}
+
+/// What is told of a tree that was unpacked from `bytes` of contents.
+fn report(tree: &Tree, notes: Notes, bytes: u64, workers: NonZeroUsize) -> Report {
+    let mut words = notes.into_words();
+    words.extend(tree.left_out.iter().map(|(what, n)| format!("left out: {n} {what}")));
+    if tree.inodes.iter().any(|i| i.mode_by_rule) {
+        words.push(
+            "the image has no UNIX modes: directories are 0755, programs (ELF, #!) 0755, other files 0644, root's"
+                .into(),
+        );
+    }
+    Report {
+        entries: tree.names.len() as u64,
+        bytes,
+        workers: u32::try_from(workers.get()).unwrap_or(u32::MAX),
+        notes: words,
     }
 }
 

@@ -17,17 +17,17 @@ use crate::tree::{Inode, Kind, Tree};
 
 /// Contents up to this size are one job or a part of one; larger ones are cut. Large enough that a job costs nothing
 /// beside its decompression, small enough that input and output stay in a processor's own cache.
-const JOB: u64 = 512 << 10;
+pub(super) const JOB: u64 = 512 << 10;
 /// Unused bytes between two blobs that are read along rather than skipped.
 const GAP: u64 = 64 << 10;
 
 /// One blob that the tree uses.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Item {
     pub(super) hash: Hash,
     pub(super) blob: Blob,
     /// Inodes that have these contents: a range of [`Plan::users`].
-    users: (usize, usize),
+    pub(super) users: (usize, usize),
     /// Index of the [`super::assembly::Assembly`] where the contents come from several jobs.
     pub(super) assembly: Option<usize>,
 }
@@ -48,7 +48,7 @@ pub(super) enum Job {
 pub(super) struct Plan {
     pub(super) items: Vec<Item>,
     pub(super) jobs: Vec<Job>,
-    users: Vec<u32>,
+    pub(super) users: Vec<u32>,
     /// Files without contents, devices, fifos, sockets.
     pub(super) bare: Vec<u32>,
     pub(super) assemblies: usize,

@@ -38,12 +38,10 @@ pub(super) fn run(
     let shared = Shared {
         wim,
         plan,
-        placer,
         consumed,
-        progress,
+        sink: Sink::new(plan, placer, progress),
         assemblies: std::iter::repeat_with(Assembly::default).take(plan.assemblies).collect(),
         next: AtomicUsize::new(0),
-        done: AtomicU64::new(0),
         stopped: AtomicBool::new(false),
         failure: Mutex::new(None),
     };
@@ -60,12 +58,10 @@ pub(super) fn run(
 struct Shared<'a> {
     wim: &'a Wim,
     plan: &'a Plan,
-    placer: &'a Placer<'a>,
     consumed: Option<&'a Consumed>,
-    progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+    sink: Sink<'a>,
     assemblies: Vec<Assembly>,
     next: AtomicUsize,
-    done: AtomicU64,
     stopped: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
@@ -109,7 +105,7 @@ impl Shared<'_> {
             let result = match (self.plan.jobs.get(n), n.checked_sub(self.plan.jobs.len())) {
                 (Some(job), _) => self.turn(&mut worker, n, job),
                 (None, Some(n)) => match self.plan.bare.get(n) {
-                    Some(inode) => self.bare(&mut worker, *inode),
+                    Some(inode) => self.sink.bare(&mut worker.open, *inode),
                     None => break,
                 },
                 (None, None) => break,
@@ -149,7 +145,7 @@ impl Shared<'_> {
     }
 
     fn item_error(&self, item: &Item) -> WimError {
-        WimError::Decompress { file: self.plan.shown_user(item, self.placer.tree) }
+        self.sink.item_error(item)
     }
 
     fn batch(
@@ -167,7 +163,7 @@ impl Shared<'_> {
             let bytes = slice(input, from.saturating_sub(offset), to.saturating_sub(offset))
                 .ok_or_else(|| self.item_error(item))?;
             let Location::Chunked { stored, .. } = item.blob.location else {
-                self.whole(open, item, bytes)?;
+                self.sink.whole(open, item, bytes)?;
                 continue;
             };
             let header = &self.wim.header;
@@ -180,7 +176,7 @@ impl Shared<'_> {
                 let chunk = slice(bytes, begin, *end).ok_or_else(|| self.item_error(item))?;
                 codec.chunk(header.compression, header.chunk_size, chunk, out)?.map_err(|_| self.item_error(item))?;
             }
-            self.whole(open, item, out)?;
+            self.sink.whole(open, item, out)?;
         }
         Ok(())
     }
@@ -196,7 +192,7 @@ impl Shared<'_> {
         let Location::Chunked { stored, .. } = item.blob.location else {
             let at = from.saturating_add(begin);
             read_into(source, at, len, &mut worker.out)?;
-            self.piece(&mut worker.open, item, assembly, begin, &worker.out)?;
+            self.sink.piece(&mut worker.open, item, assembly, begin, &worker.out)?;
             return Ok(at.saturating_add(len));
         };
         let chunked = Chunked { stored, size: item.blob.size, layout: header.layout() };
@@ -220,7 +216,7 @@ impl Shared<'_> {
             let chunk = chunk.ok_or_else(|| self.item_error(item))?;
             codec.chunk(header.compression, header.chunk_size, chunk, out)?.map_err(|_| self.item_error(item))?;
         }
-        self.piece(open, item, assembly, begin, out)?;
+        self.sink.piece(open, item, assembly, begin, out)?;
         Ok(from.saturating_add(end))
     }
 
@@ -248,11 +244,33 @@ impl Shared<'_> {
             let bytes = slice(out, first_here.saturating_sub(begin), end_here.saturating_sub(begin));
             let bytes = bytes.ok_or_else(damaged)?;
             match item.assembly.and_then(|n| self.assemblies.get(n)) {
-                None => self.whole(open, item, bytes)?,
-                Some(assembly) => self.piece(open, item, assembly, first_here.saturating_sub(first), bytes)?,
+                None => self.sink.whole(open, item, bytes)?,
+                Some(assembly) => self.sink.piece(open, item, assembly, first_here.saturating_sub(first), bytes)?,
             }
         }
         Ok(to)
+    }
+}
+
+/// Where contents go, wherever they come from: they are checked, and put into the files that have them.
+pub(super) struct Sink<'a> {
+    plan: &'a Plan,
+    placer: &'a Placer<'a>,
+    progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+    done: AtomicU64,
+}
+
+impl<'a> Sink<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        placer: &'a Placer<'a>,
+        progress: Option<&'a (dyn Fn(Progress) + Sync)>,
+    ) -> Sink<'a> {
+        Sink { plan, placer, progress, done: AtomicU64::new(0) }
+    }
+
+    pub(super) fn item_error(&self, item: &Item) -> WimError {
+        WimError::Decompress { file: self.plan.shown_user(item, self.placer.tree) }
     }
 
     fn check(&self, item: &Item, hash: Hash) -> Result<(), WimError> {
@@ -264,7 +282,7 @@ impl Shared<'_> {
     }
 
     /// All contents of one item, at once.
-    fn whole(&self, open: &mut OpenDirectories, item: &Item, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn whole(&self, open: &mut OpenDirectories, item: &Item, bytes: &[u8]) -> Result<(), Failure> {
         self.check(item, Sha1::digest(bytes).into())?;
         for user in self.plan.users(item) {
             self.placer.place(open, *user, |at| self.create(*user, at, bytes))?;
@@ -288,7 +306,7 @@ impl Shared<'_> {
 
     /// A part of an item's contents. It goes into the first file that has them; when all is there and checked, the
     /// others get copies.
-    fn piece(
+    pub(super) fn piece(
         &self,
         open: &mut OpenDirectories,
         item: &Item,
@@ -351,9 +369,10 @@ impl Shared<'_> {
         self.whole(open, item, &bytes)
     }
 
-    fn bare(&self, worker: &mut Worker, user: u32) -> Result<(), Failure> {
+    /// A file without contents, or a special file.
+    pub(super) fn bare(&self, open: &mut OpenDirectories, user: u32) -> Result<(), Failure> {
         let Placer { tree, target, notes } = self.placer;
-        self.placer.place(&mut worker.open, user, |at| {
+        self.placer.place(open, user, |at| {
             let Some(inode) = tree.inode(user) else { return Ok(false) };
             match inode.kind {
                 Kind::Special(what) => Ok(target.special(at, what, &inode.meta, notes)?),
