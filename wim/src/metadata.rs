@@ -22,6 +22,7 @@ const STREAM_LEN: usize = 38;
 
 const ATTRIBUTE_READONLY: u32 = 0x1;
 const ATTRIBUTE_DIRECTORY: u32 = 0x10;
+const ATTRIBUTE_SPARSE: u32 = 0x200;
 const ATTRIBUTE_REPARSE: u32 = 0x400;
 const ATTRIBUTE_ENCRYPTED: u32 = 0x4000;
 
@@ -333,7 +334,8 @@ fn new_inode(kind: Kind, d: &Dentry) -> Inode {
     };
     let has_contents = matches!(kind, Kind::File | Kind::Symlink(_));
     let hash = if has_contents { d.hash } else { [0; 20] };
-    Inode { kind, meta, mode_by_rule: d.unix.is_none(), hash, names: Vec::new() }
+    let sparse = kind == Kind::File && d.attributes & ATTRIBUTE_SPARSE != 0;
+    Inode { kind, meta, mode_by_rule: d.unix.is_none(), sparse, hash, names: Vec::new() }
 }
 
 fn damaged(offset: u64, why: &str) -> WimError {

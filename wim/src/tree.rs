@@ -29,6 +29,9 @@ pub struct Inode {
     /// The image gives no UNIX mode: `meta.mode` is by rule, and a file that turns out to be a program gets the
     /// execute bits that its read bits allow.
     pub mode_by_rule: bool,
+    /// A regular file that had holes when it was captured (Windows' attribute for it; wimlib sets it where a file takes
+    /// less room than its size, unix_capture.c): zeros in it need no room.
+    pub sparse: bool,
     /// Its contents, or its reparse data; all zero where it has none.
     pub(crate) hash: Hash,
     /// Indices into [`Tree::names`]; the first is created, the others are hard links to it.

@@ -181,6 +181,15 @@ fn a_link_group_with_different_contents_is_not_one_file() {
 }
 
 #[test]
+fn files_alone_are_sparse() {
+    let (a, b, c) = (units("a"), units("b"), units("c"));
+    let sparse_directory = Line { name: &c, attributes: ATTRIBUTE_DIRECTORY | ATTRIBUTE_SPARSE, ..DIRECTORY };
+    let sparse_file = Line { name: &a, attributes: ATTRIBUTE_SPARSE, ..FILE };
+    let tree = root_with(&[sparse_file, Line { name: &b, ..FILE }, sparse_directory]).unwrap();
+    assert_eq!(tree.inodes.iter().map(|i| i.sparse).collect::<Vec<_>>(), [false, true, false, false]);
+}
+
+#[test]
 fn lengths_that_lie_are_refused() {
     let good = {
         let mut writer = Writer::new();
