@@ -66,12 +66,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         need: Need { bytes: need.bytes, inodes: need.inodes, working: need.working },
         wim: if root.format() == Format::Wim { Some(wim_info(args)?) } else { None },
     };
-    let mut out = std::io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &info)?;
-        writeln!(out)?;
-        return Ok(());
+        return crate::json::print(&info);
     }
+    let mut out = std::io::stdout().lock();
     writeln!(out, "format       {}", info.format)?;
     writeln!(out, "size         {}", BinaryBytes(info.bytes))?;
     if let Some(wim) = &info.wim {

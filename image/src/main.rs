@@ -5,6 +5,7 @@ mod apply;
 mod build;
 mod capture;
 mod info;
+mod json;
 mod list;
 mod open;
 mod progress;
