@@ -2,31 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod program;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-fn run(work: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_mmos-image")).args(arguments).current_dir(work).output().unwrap()
-}
-
-fn done(work: &Path, arguments: &[&str]) -> String {
-    let output = run(work, arguments);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {}\n{said}", output.status);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs what must fail, and gives its one line.
-fn failed(work: &Path, arguments: &[&str]) -> String {
-    let output = run(work, arguments);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
-    assert_eq!(said.lines().count(), 1, "one line: {said}");
-    assert!(said.starts_with("mmos-image: "), "{said}");
-    said
-}
+use program::{done, failed, run};
 
 fn tree(work: &Path) {
     fs::create_dir_all(work.join("tree/sbin")).unwrap();

@@ -25,6 +25,7 @@ mod bytes;
 #[cfg(feature = "capture")]
 pub mod capture;
 mod codec;
+mod contents;
 pub mod error;
 pub mod header;
 mod meta;
@@ -41,6 +42,7 @@ mod split;
 mod target;
 pub mod tree;
 mod unpack;
+pub mod verify;
 mod xattr;
 mod xml;
 

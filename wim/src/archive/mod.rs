@@ -4,6 +4,7 @@
 mod cpio;
 mod held;
 mod input;
+mod list;
 mod measure;
 mod place;
 mod stream;
@@ -157,6 +158,11 @@ impl Archive {
             Some(format) => Inside::Archive(Archive { source, format }),
             None => Inside::Unknown(head),
         })
+    }
+
+    /// Threads that work on it.
+    pub(crate) fn workers(&self) -> u32 {
+        THREADS
     }
 
     pub(crate) fn format(&self) -> Format {

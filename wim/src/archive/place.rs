@@ -28,7 +28,7 @@ pub(super) struct Place<'a> {
 }
 
 /// What a directory gets that no entry describes.
-fn unnamed_directory() -> Meta {
+pub(super) fn unnamed_directory() -> Meta {
     Meta { mode: 0o755, ..Meta::default() }
 }
 
@@ -164,7 +164,7 @@ impl Visitor for Place<'_> {
     }
 }
 
-fn both_ways(path: &[u8]) -> Failure {
+pub(super) fn both_ways(path: &[u8]) -> Failure {
     let why = "it is a directory and something else; make the archive again".to_owned();
     ArchiveError::Entry { path: shown(path), why }.into()
 }
