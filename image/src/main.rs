@@ -4,6 +4,8 @@
 mod apply;
 mod build;
 mod capture;
+mod diff;
+mod extract;
 mod info;
 mod json;
 mod kind;
@@ -31,8 +33,10 @@ Examples:
   mmos-image info root.wim
   mmos-image apply root.wim /mnt/check
   mmos-image verify root.wim
+  mmos-image diff old.wim new.wim
 
-Exit status: 0 done, 1 failed (one line on stderr says what and what to do, with --json too), 2 wrong use.";
+Exit status: 0 done, 1 failed (one line on stderr says what and what to do, with --json too), 2 wrong use; of `diff`
+0 the same, 1 different, 2 trouble.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -48,12 +52,22 @@ enum Command {
     Info(info::Args),
     /// List the files of an image in a WIM
     List(list::Args),
+    /// Take single files or folders out of a root image
+    Extract(extract::Args),
+    /// Show what two root images have differently
+    Diff(diff::Args),
     /// Check all of a root image against its hashes, and name what is damaged
     Verify(verify::Args),
 }
 
+/// The status of a failure.
+const FAILED: u8 = 1;
+/// The status of a `diff` that fails: as with diff(1), 1 says that they differ.
+const TROUBLE: u8 = 2;
+
 fn main() -> ExitCode {
     let done = |()| ExitCode::SUCCESS;
+    let mut failure = FAILED;
     let result = match Cli::parse().command {
         Command::Build(args) => build::run(&args).map(done),
         Command::Join(args) => build::join(&args).map(done),
@@ -61,6 +75,11 @@ fn main() -> ExitCode {
         Command::Apply(args) => apply::run(&args).map(done),
         Command::Info(args) => info::run(&args).map(done),
         Command::List(args) => list::run(&args).map(done),
+        Command::Extract(args) => extract::run(&args).map(done),
+        Command::Diff(args) => {
+            failure = TROUBLE;
+            diff::run(&args)
+        }
         Command::Verify(args) => verify::run(&args),
     };
     match result {
@@ -70,7 +89,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // The chain on one line: what failed, then why, innermost last.
             eprintln!("mmos-image: {error:#}");
-            ExitCode::FAILURE
+            failure.into()
         }
     }
 }

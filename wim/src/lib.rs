@@ -28,6 +28,7 @@ mod codec;
 mod contents;
 pub mod error;
 pub mod header;
+pub mod listing;
 mod meta;
 mod metadata;
 mod name;

@@ -2,6 +2,7 @@
 //! another; a visitor measures them, or puts them into the target.
 
 mod cpio;
+mod extract;
 mod held;
 mod input;
 mod list;
@@ -18,6 +19,7 @@ use crate::name::{self, MAX_PATH, shown};
 use crate::root::{Format, Need, Report, UnpackOptions};
 use crate::source::ReadAt;
 use crate::target::Target;
+pub(crate) use extract::Extract;
 use input::Input;
 pub(crate) use stream::MAGIC as ZSTD_MAGIC;
 
