@@ -20,12 +20,17 @@ impl Bar {
     }
 
     pub fn set(&self, progress: wim::Progress) {
-        if progress.total > 0 && self.bar.length() != Some(progress.total) {
+        let known_before = self.bar.length();
+        if progress.total > 0 && known_before != Some(progress.total) {
             self.bar.set_length(progress.total);
             let known = "{msg} {bar:30} {bytes} of {total_bytes} ({decimal_bytes_per_sec}, {eta} left)";
             self.bar.set_style(style(known));
         }
         self.bar.set_position(progress.done);
+        if progress.total > 0 && known_before.is_none() {
+            // However soon it is over, the eye has a bar and not a spinner.
+            self.bar.force_draw();
+        }
     }
 }
 

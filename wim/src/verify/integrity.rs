@@ -23,7 +23,7 @@ const PIECE: u64 = 256 << 10;
 
 /// A table that agrees with its header.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(super) struct Table {
     chunk: u64,
     hashes: Vec<[u8; HASH]>,
     /// Where the last chunk ends.
@@ -40,7 +40,7 @@ pub(super) struct BadChunk {
 
 impl Table {
     /// The table of the file with this header; `None` where it has none.
-    pub(crate) fn read(source: &dyn ReadAt, header: &Header) -> Result<Option<Table>, WimError> {
+    pub(super) fn read(source: &dyn ReadAt, header: &Header) -> Result<Option<Table>, WimError> {
         let at = &header.integrity;
         if at.offset == 0 {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Table {
         Ok(Some(Table { chunk: chunk.into(), hashes: hashes.to_vec(), end }))
     }
 
-    pub(crate) fn chunks(&self) -> u64 {
+    pub(super) fn chunks(&self) -> u64 {
         self.hashes.len() as u64
     }
 

@@ -25,7 +25,7 @@ use crate::root::{Format, Opened, Progress, UnpackOptions};
 use crate::tree::{Kind, Tree};
 use crate::xml::MAX_XML;
 use blobs::{Check, Damaged, MOST_TOLD};
-pub(crate) use integrity::Table;
+use integrity::Table;
 
 const WRONG_HASH: &str = "it does not have its SHA-1";
 const MISSING: &str = "it is not in this image";
@@ -143,6 +143,30 @@ impl Verified {
     }
 }
 
+impl Wim {
+    /// Chunks in its integrity table, of all files of a split WIM; `None` where it has none.
+    ///
+    /// # Errors
+    /// When a table is damaged.
+    pub fn integrity_chunks(&self) -> Result<Option<u64>, WimError> {
+        let mut chunks = None;
+        for (_, table) in tables(self) {
+            if let Some(table) = table? {
+                chunks = Some(table.chunks().saturating_add(chunks.unwrap_or(0)));
+            }
+        }
+        Ok(chunks)
+    }
+}
+
+/// The integrity tables by file: every file of a split WIM has a header and a table of its own.
+fn tables(wim: &Wim) -> impl Iterator<Item = (u16, Result<Option<Table>, WimError>)> {
+    (1..=wim.header().parts).map(|file| {
+        let source = wim.parts.source(file);
+        (file, Header::find(source).and_then(|header| Table::read(source, &header)))
+    })
+}
+
 /// Checks the image at `path`, all of it, with workers and memory as for unpacking. What is wrong with the image is in
 /// the result.
 ///
@@ -212,9 +236,7 @@ fn check_wim(wim: &Wim, options: &UnpackOptions<'_>) -> Result<Verified, WimErro
         }
     }
 
-    // Every file of a split WIM has a header and a table of its own.
-    let read = |file: u16| Header::find(wim.parts.source(file)).and_then(|h| Table::read(wim.parts.source(file), &h));
-    let tables: Vec<(u16, Result<Option<Table>, WimError>)> = (1..=header.parts).map(|n| (n, read(n))).collect();
+    let tables: Vec<(u16, Result<Option<Table>, WimError>)> = tables(wim).collect();
     let sound = tables.iter().filter_map(|(_, table)| table.as_ref().ok().and_then(Option::as_ref));
     let covered = sound.fold(0, |sum: u64, table| sum.saturating_add(table.covered()));
     let check = Check::new(wim, &links);
