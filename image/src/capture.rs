@@ -2,13 +2,13 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::ValueEnum;
 use indicatif::BinaryBytes;
+use serde::Serialize;
 use wim::capture::{CaptureOptions, Compression};
 
-use crate::progress::Bar;
+use crate::progress::{Bar, Clock};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -18,7 +18,8 @@ where the tree belongs to more than one user.
 Examples:
   mmos-image capture staging root.wim
   mmos-image capture staging root.wim --compress xpress      faster to unpack, larger
-  mmos-image capture staging root.wim --compress lzms --solid    smallest, slowest to unpack")]
+  mmos-image capture staging root.wim --compress lzms --solid    smallest, slowest to unpack
+  mmos-image capture staging root.wim --json | jq .image_bytes")]
 pub struct Args {
     /// The directory that becomes the root
     directory: PathBuf,
@@ -42,6 +43,24 @@ pub struct Args {
     /// Threads that compress; as many as there are processors unless given
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    directory: String,
+    image: String,
+    /// Size of the image.
+    image_bytes: u64,
+    /// Names in the tree.
+    entries: u64,
+    /// Bytes of contents, with what links lead to; equal ones once.
+    bytes: u64,
+    seconds: f64,
+    bytes_per_second: u64,
+    workers: u32,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -53,7 +72,7 @@ enum Format {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let begun = Instant::now();
+    let clock = Clock::start();
     let bar = Bar::new("compressing");
     let progress = |p| bar.set(p);
     let options = CaptureOptions {
@@ -70,9 +89,29 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         threads: args.threads,
         progress: Some(&progress),
     };
-    wim::capture::capture(&args.directory, &args.out, &options)?;
+    let captured = wim::capture::capture(&args.directory, &args.out, &options)?;
     drop(bar);
-    let size = std::fs::metadata(&args.out)?.len();
-    println!("{}: {} in {:.1} s", args.out.display(), BinaryBytes(size), begun.elapsed().as_secs_f64());
+    let image_bytes = std::fs::metadata(&args.out)?.len();
+    if args.json {
+        return crate::json::print(&Outcome {
+            directory: args.directory.display().to_string(),
+            image: args.out.display().to_string(),
+            image_bytes,
+            entries: captured.entries,
+            bytes: captured.bytes,
+            seconds: clock.seconds(),
+            bytes_per_second: clock.rate(captured.bytes),
+            workers: captured.workers,
+        });
+    }
+    println!(
+        "{}: {} entries, {} to {} in {}, {} workers",
+        args.out.display(),
+        captured.entries,
+        BinaryBytes(captured.bytes),
+        BinaryBytes(image_bytes),
+        clock.words(captured.bytes),
+        captured.workers
+    );
     Ok(())
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use serde::Serialize;
-use wim::Special;
-use wim::tree::{Inode, Kind};
+use wim::tree::Inode;
+
+use crate::kind;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -55,10 +56,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     names.sort_by(|a, b| a.0.cmp(&b.0));
     let mut out = BufWriter::new(std::io::stdout().lock());
     for (path, inode) in names {
-        let (letter, kind) = kind(inode.kind);
         let entry = Entry {
             path: format!("/{}", String::from_utf8_lossy(&path)),
-            kind,
+            kind: kind::word(inode.kind),
             mode: format!("{:04o}", inode.meta.mode),
             uid: inode.meta.uid,
             gid: inode.meta.gid,
@@ -72,20 +72,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             writeln!(out)?;
         } else {
             let Entry { path, mode, uid, gid, size, links, .. } = &entry;
+            let letter = kind::letter(inode.kind);
             writeln!(out, "{letter}{mode} {links:>3} {uid:>5} {gid:>5} {size:>10} {}", path.escape_debug())?;
         }
     }
     Ok(out.flush()?)
-}
-
-fn kind(kind: Kind) -> (char, &'static str) {
-    match kind {
-        Kind::File => ('-', "file"),
-        Kind::Directory => ('d', "directory"),
-        Kind::Symlink(_) => ('l', "symlink"),
-        Kind::Special(Special::Fifo) => ('p', "fifo"),
-        Kind::Special(Special::Socket) => ('s', "socket"),
-        Kind::Special(Special::Char(_)) => ('c', "char"),
-        Kind::Special(Special::Block(_)) => ('b', "block"),
-    }
 }

@@ -27,8 +27,10 @@ mod bytes;
 #[cfg(feature = "capture")]
 pub mod capture;
 mod codec;
+mod contents;
 pub mod error;
 pub mod header;
+pub mod listing;
 mod meta;
 mod metadata;
 mod name;
@@ -44,6 +46,7 @@ mod split;
 mod target;
 pub mod tree;
 mod unpack;
+pub mod verify;
 mod xattr;
 mod xml;
 

@@ -22,6 +22,7 @@ const STREAM_LEN: usize = 38;
 
 const ATTRIBUTE_READONLY: u32 = 0x1;
 const ATTRIBUTE_DIRECTORY: u32 = 0x10;
+const ATTRIBUTE_SPARSE: u32 = 0x200;
 const ATTRIBUTE_REPARSE: u32 = 0x400;
 const ATTRIBUTE_ENCRYPTED: u32 = 0x4000;
 
@@ -51,6 +52,7 @@ struct Dentry {
     /// Contents of a file, or reparse data.
     hash: Hash,
     named_streams: u64,
+    has_short_name: bool,
     /// Where the next entry of the directory begins.
     next: u64,
 }
@@ -132,6 +134,7 @@ impl Parser<'_> {
             return Err(self.refuse(parent, &d.name, "its owner is the number that stands for none"));
         }
         let kind = self.kind(&d);
+        self.tree.leave_out("short (8.3) names, which Linux does not need", u64::from(d.has_short_name));
         let key = (d.link_group, d.hash, d.attributes, d.unix);
         let linked = d.link_group != 0 && matches!(kind, Kind::File | Kind::Special(_));
         let known = self.links.get(&key).copied().filter(|_| linked);
@@ -236,6 +239,7 @@ fn parse_dentry(entry: &[u8], bytes: &[u8], at: u64, end: u64) -> Option<Result<
         xattrs,
         hash: if is_link { streams.reparse } else { streams.data },
         named_streams: streams.named,
+        has_short_name: short_len > 0,
         next: streams.next,
     }))
 }
@@ -313,9 +317,15 @@ fn tagged_items(entry: &[u8], from: usize) -> Option<(Option<UnixData>, Vec<Xatt
     Some((unix, xattrs))
 }
 
-/// Mode and owner of an entry without UNIX data, from a WIM made on Windows: root owns everything; a directory is
-/// 0755, a file 0644, without write bits where Windows says read-only. Whether a file is a program only its contents
-/// show, so the execute bits come when it is unpacked.
+/// Mode and owner of an entry without UNIX data, from a WIM made on Windows. The whole rule, which `docs/images.md` gives
+/// to users:
+///
+/// - root owns everything;
+/// - a directory is 0755, also a read-only one: on Windows that marks a folder with a look of its own;
+/// - a link is 0777, a file 0644, and 0444 where Windows says read-only;
+/// - whether a file is a program only its contents show, so the execute bits come when it is unpacked;
+/// - hidden, system, archive, compressed, not indexed and the other attributes have no counterpart and say nothing;
+/// - encrypted files are refused, since nobody here can read them.
 fn new_inode(kind: Kind, d: &Dentry) -> Inode {
     let by_rule = match kind {
         Kind::Directory => 0o755,
@@ -333,7 +343,8 @@ fn new_inode(kind: Kind, d: &Dentry) -> Inode {
     };
     let has_contents = matches!(kind, Kind::File | Kind::Symlink(_));
     let hash = if has_contents { d.hash } else { [0; 20] };
-    Inode { kind, meta, mode_by_rule: d.unix.is_none(), hash, names: Vec::new() }
+    let sparse = kind == Kind::File && d.attributes & ATTRIBUTE_SPARSE != 0;
+    Inode { kind, meta, mode_by_rule: d.unix.is_none(), sparse, hash, names: Vec::new() }
 }
 
 fn damaged(offset: u64, why: &str) -> WimError {

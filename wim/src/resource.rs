@@ -41,7 +41,8 @@ impl Chunked {
         self.size.div_ceil(u64::from(self.layout.chunk_size.max(1)))
     }
 
-    fn entry_len(&self) -> u64 {
+    /// Bytes of an entry of the chunk table.
+    pub(crate) fn entry_len(&self) -> u64 {
         if u32::try_from(self.size).is_ok() { 4 } else { 8 }
     }
 

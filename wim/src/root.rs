@@ -125,13 +125,14 @@ pub fn open_stream(mut stream: Box<dyn Read + Send>, name: &str, index: Option<&
     Ok(Root { path, source_bytes: 0, inner: Inner::Piped(Box::new(piped)) })
 }
 
-/// Opens the image at `path`: a file, or a block device that begins with one; of a split WIM its first part, with the
-/// others beside it ([`Wim::open_path`]). `index` chooses an image of a WIM, by
-/// number from 1 or by name; `None` takes the one marked for booting, or the first.
-///
-/// # Errors
-/// When it cannot be read, is of no known format, is cut short or damaged, or has no such image.
-pub fn open(path: &Path, index: Option<&str>) -> Result<Root, Error> {
+/// An image that was looked at, and no more.
+pub(crate) enum Opened {
+    Wim(Box<Wim>),
+    Archive(Archive),
+}
+
+/// What is at `path`, and its size there.
+pub(crate) fn opened(path: &Path) -> Result<(Opened, u64), Error> {
     let io = |action: &str| {
         let action = action.to_owned();
         move |source| Error::Io { path: path.to_owned(), action, source }
@@ -144,25 +145,47 @@ pub fn open(path: &Path, index: Option<&str>) -> Result<Root, Error> {
     let source_bytes = source.size();
     let head = sniff::head(&source).map_err(io("read"))?;
     let unknown = |begins: String| Error::UnknownFormat { path: path.to_owned(), begins };
-    let inner = match sniff::outer(&head) {
-        Outer::Wim => {
-            let in_wim = |source| Error::Wim { path: path.to_owned(), source };
-            let wim = split::open(path, Box::new(source))?;
-            let index = wim.select(index).map_err(in_wim)?;
-            let prepared = Prepared::new(&wim, index).map_err(in_wim)?;
-            Inner::Wim { wim: Box::new(wim), prepared: Box::new(prepared) }
-        }
+    let opened = match sniff::outer(&head) {
+        Outer::Wim => Opened::Wim(Box::new(split::open(path, Box::new(source))?)),
         Outer::Zstd => {
-            if let Some(index) = index.filter(|index| *index != "1") {
-                return Err(Error::NoIndex { path: path.to_owned(), index: index.to_owned() });
-            }
             let opened = Archive::open(Box::new(source));
             match opened.map_err(|source| Error::Archive { path: path.to_owned(), source })? {
-                Inside::Archive(archive) => Inner::Archive(archive),
+                Inside::Archive(archive) => Opened::Archive(archive),
                 Inside::Unknown(head) => return Err(unknown(format!("zstd, and inside with {}", sniff::words(&head)))),
             }
         }
         Outer::Unknown => return Err(unknown(sniff::words(&head))),
+    };
+    Ok((opened, source_bytes))
+}
+
+/// That an archive is asked for the only root that it has.
+pub(crate) fn check_only(path: &Path, index: Option<&str>) -> Result<(), Error> {
+    match index.filter(|index| *index != "1") {
+        Some(index) => Err(Error::NoIndex { path: path.to_owned(), index: index.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Opens the image at `path`: a file, or a block device that begins with one; of a split WIM its first part, with the
+/// others beside it ([`Wim::open_path`]). `index` chooses an image of a WIM, by number from 1 or by name; `None` takes
+/// the one marked for booting, or the first.
+///
+/// # Errors
+/// When it cannot be read, is of no known format, is cut short or damaged, or has no such image.
+pub fn open(path: &Path, index: Option<&str>) -> Result<Root, Error> {
+    let (opened, source_bytes) = opened(path)?;
+    let inner = match opened {
+        Opened::Wim(wim) => {
+            let in_wim = |source| Error::Wim { path: path.to_owned(), source };
+            let index = wim.select(index).map_err(in_wim)?;
+            let prepared = Prepared::new(&wim, index).map_err(in_wim)?;
+            Inner::Wim { wim, prepared: Box::new(prepared) }
+        }
+        Opened::Archive(archive) => {
+            check_only(path, index)?;
+            Inner::Archive(archive)
+        }
     };
     Ok(Root { path: path.to_owned(), source_bytes, inner })
 }

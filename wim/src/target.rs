@@ -68,6 +68,12 @@ impl Target {
                 return Err(TargetError::NotEmpty { path: path.to_owned() });
             }
         }
+        Target::open_beside(path)
+    }
+
+    /// As [`Target::open`], beside what is there. None of that is replaced, and no symlink in it followed.
+    pub(crate) fn open_beside(path: &Path) -> Result<Target, TargetError> {
+        let io = |action| move |e: io::Error| TargetError::Io { path: path.to_owned(), action, source: e };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::openat(CWD, path, flags, Mode::empty()).map_err(io::Error::from).map_err(io("open"))?;
         let born = Born::find(&root);

@@ -1,7 +1,7 @@
 //! A directory tree as an image describes it: names, and the inodes that they stand for. Made by the metadata parser,
 //! measured by `need`, carried out by the workers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::blob::Hash;
 use crate::meta::{Meta, Special};
@@ -29,10 +29,21 @@ pub struct Inode {
     /// The image gives no UNIX mode: `meta.mode` is by rule, and a file that turns out to be a program gets the
     /// execute bits that its read bits allow.
     pub mode_by_rule: bool,
+    /// A regular file that had holes when it was captured (Windows' attribute for it; wimlib sets it where a file takes
+    /// less room than its size, unix_capture.c): zeros in it need no room.
+    pub sparse: bool,
     /// Its contents, or its reparse data; all zero where it has none.
     pub(crate) hash: Hash,
     /// Indices into [`Tree::names`]; the first is created, the others are hard links to it.
     pub names: Vec<u32>,
+}
+
+impl Inode {
+    /// SHA-1 of a file's contents; `None` where it has none, or they were not hashed. Of a link in a WIM, that of its
+    /// reparse data.
+    pub fn sha1(&self) -> Option<[u8; 20]> {
+        (self.hash != [0; 20]).then_some(self.hash)
+    }
 }
 
 /// One entry of a directory.
@@ -53,6 +64,8 @@ pub struct Tree {
     pub names: Vec<Name>,
     /// What they stand for.
     pub inodes: Vec<Inode>,
+    /// It is a part of another tree: its root is the directory that it is put into, which keeps what it has.
+    pub(crate) is_part: bool,
     /// What of the image has no counterpart on Linux: kind, and how often.
     pub left_out: BTreeMap<&'static str, u64>,
 }
@@ -71,6 +84,43 @@ impl Tree {
         }
         parts.reverse();
         parts.join(&b'/')
+    }
+
+    /// These names with all below them, each in the root of a tree of their own; none may lie below another. Also the
+    /// number that each inode has here; the root has none, and stands for the root here.
+    pub(crate) fn part(&self, names: &[u32]) -> (Tree, Vec<u32>) {
+        let mut part = Tree { is_part: true, ..Tree::default() };
+        let mut origin = Vec::new();
+        let mut inodes: HashMap<u32, u32> = HashMap::new();
+        let mut renamed: HashMap<u32, u32> = HashMap::new();
+        let root = Inode {
+            kind: Kind::Directory,
+            meta: Meta::default(),
+            mode_by_rule: false,
+            sparse: false,
+            hash: [0; 20],
+            names: vec![0],
+        };
+        part.inodes.push(root);
+        part.names.push(Name { parent: 0, name: Box::default(), inode: 0 });
+        origin.push(0);
+        // A directory stands before what is in it, here and there.
+        for (name, n) in self.names.iter().zip(0_u32..) {
+            let parent = if names.contains(&n) { Some(0) } else { renamed.get(&name.parent).copied() };
+            let (Some(parent), Some(inode)) = (parent.filter(|_| n > 0), self.inode(name.inode)) else { continue };
+            let number = *inodes.entry(name.inode).or_insert_with(|| {
+                part.inodes.push(Inode { meta: inode.meta.clone(), names: Vec::new(), ..*inode });
+                origin.push(name.inode);
+                u32::try_from(part.inodes.len().saturating_sub(1)).unwrap_or(u32::MAX)
+            });
+            let new = u32::try_from(part.names.len()).unwrap_or(u32::MAX);
+            part.names.push(Name { parent, name: name.name.clone(), inode: number });
+            renamed.insert(n, new);
+            if let Some(inode) = usize::try_from(number).ok().and_then(|i| part.inodes.get_mut(i)) {
+                inode.names.push(new);
+            }
+        }
+        (part, origin)
     }
 
     /// The path of an inode by its first name.

@@ -186,6 +186,22 @@ fn without_unix_data_modes_are_by_rule() {
 }
 
 #[test]
+fn a_file_with_holes_is_known_to_have_them() {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, image) = (work.path().join("tree"), work.path().join("root.wim"));
+    fs::create_dir(&tree).unwrap();
+    fs::File::create(tree.join("holes")).unwrap().set_len(1 << 20).unwrap();
+    fs::write(tree.join("full"), contents(1, 1 << 20)).unwrap();
+    capture(&tree, &image, &options(Compression::Lzx, false)).unwrap();
+    let wim = wim::Wim::open(Box::new(fs::read(&image).unwrap())).unwrap();
+    let tree = wim.tree(1).unwrap();
+    let files = tree.names.iter().zip(0..).skip(1);
+    let found: BTreeMap<Vec<u8>, bool> =
+        files.map(|(name, n)| (tree.path(n), tree.inodes[usize::try_from(name.inode).unwrap()].sparse)).collect();
+    assert_eq!(found, BTreeMap::from([(b"full".to_vec(), false), (b"holes".to_vec(), true)]));
+}
+
+#[test]
 fn a_capture_that_fails_names_the_file_and_leaves_nothing() {
     use std::os::unix::ffi::OsStrExt;
     let work = tempfile::tempdir().unwrap();

@@ -3,9 +3,11 @@
 
 mod cpio;
 mod decoder;
+mod extract;
 mod frame;
 mod held;
 mod input;
+mod list;
 mod measure;
 mod place;
 mod queue;
@@ -19,6 +21,7 @@ use crate::name::{self, MAX_PATH, shown};
 use crate::root::{Format, Need, Report, UnpackOptions};
 use crate::source::ReadAt;
 use crate::target::Target;
+pub(crate) use extract::Extract;
 pub(crate) use frame::begins as is_zstd;
 use input::{Effort, Input, Seen};
 

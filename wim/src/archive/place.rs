@@ -50,7 +50,7 @@ impl OpenDirectories {
 }
 
 /// What a directory gets that no entry describes.
-fn unnamed_directory() -> Meta {
+pub(super) fn unnamed_directory() -> Meta {
     Meta { mode: 0o755, ..Meta::default() }
 }
 
@@ -199,7 +199,7 @@ fn exists(error: &TargetError) -> bool {
     matches!(error, TargetError::Io { source, .. } if source.kind() == std::io::ErrorKind::AlreadyExists)
 }
 
-fn both_ways(path: &[u8]) -> Failure {
+pub(super) fn both_ways(path: &[u8]) -> Failure {
     let why = "it is a directory and something else; make the archive again".to_owned();
     ArchiveError::Entry { path: shown(path), why }.into()
 }

@@ -33,8 +33,16 @@ pub(super) const XPRESS: u32 = sys::wimlib_compression_type_WIMLIB_COMPRESSION_T
 pub(super) const LZX: u32 = sys::wimlib_compression_type_WIMLIB_COMPRESSION_TYPE_LZX;
 pub(super) const LZMS: u32 = sys::wimlib_compression_type_WIMLIB_COMPRESSION_TYPE_LZMS;
 
+/// What wimlib says of a capture when it is done.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) bytes: u64,
+    pub(super) threads: u32,
+}
+
 struct Context<'a> {
     progress: Option<OnProgress<'a>>,
+    counts: Counts,
     file: Option<CString>,
 }
 
@@ -47,10 +55,13 @@ impl Drop for Handle {
     }
 }
 
-pub(super) fn write(order: &Order<'_>, progress: Option<OnProgress<'_>>) -> Result<(), Refused> {
-    let mut context = Context { progress, file: None };
+pub(super) fn write(order: &Order<'_>, progress: Option<OnProgress<'_>>) -> Result<Counts, Refused> {
+    let mut context = Context { progress, counts: Counts::default(), file: None };
     let result = run(order, &mut context);
-    result.map_err(|code| Refused { why: words(code), file: context.file.take() })
+    match result {
+        Ok(()) => Ok(context.counts),
+        Err(code) => Err(Refused { why: words(code), file: context.file.take() }),
+    }
 }
 
 fn run(order: &Order<'_>, context: &mut Context<'_>) -> Result<(), c_int> {
@@ -107,6 +118,8 @@ unsafe extern "C" fn on_message(
         sys::wimlib_progress_msg_WIMLIB_PROGRESS_MSG_WRITE_STREAMS => {
             // SAFETY: wimlib.h: with this message, `info` points to the member `write_streams`.
             let streams = unsafe { &(*info).write_streams };
+            context.counts.bytes = streams.completed_bytes;
+            context.counts.threads = streams.num_threads;
             if let Some(progress) = context.progress {
                 progress(streams.completed_bytes, streams.total_bytes);
             }

@@ -49,6 +49,17 @@ impl Default for CaptureOptions<'_> {
     }
 }
 
+/// What was captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Captured {
+    /// Files, directories and other names.
+    pub entries: u64,
+    /// Bytes of contents before compression, with what links lead to; equal contents count once.
+    pub bytes: u64,
+    /// Threads that compressed.
+    pub workers: u32,
+}
+
 /// Why a directory could not be captured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -98,12 +109,12 @@ pub enum CaptureError {
 ///
 /// # Errors
 /// When something cannot be read, a name is not UTF-8, or the image cannot be written.
-pub fn capture(directory: &Path, out: &Path, options: &CaptureOptions<'_>) -> Result<(), CaptureError> {
+pub fn capture(directory: &Path, out: &Path, options: &CaptureOptions<'_>) -> Result<Captured, CaptureError> {
     if !directory.is_dir() {
         return Err(CaptureError::NotDirectory { path: directory.to_owned() });
     }
     let (compression, chunk_size) = format(options)?;
-    check_names(directory)?;
+    let entries = check_names(directory)?;
     let mut part = out.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
@@ -122,7 +133,10 @@ pub fn capture(directory: &Path, out: &Path, options: &CaptureOptions<'_>) -> Re
     let written = ffi::write(&order, report.as_ref().map(|report| report as ffi::OnProgress<'_>));
     let io = |source| CaptureError::Io { path: out.to_owned(), source };
     match written {
-        Ok(()) => std::fs::rename(&part, out).map_err(io),
+        Ok(counts) => {
+            std::fs::rename(&part, out).map_err(io)?;
+            Ok(Captured { entries, bytes: counts.bytes, workers: counts.threads.max(1) })
+        }
         Err(refused) => {
             // Half an image is of no use to anybody; that it may not exist is no matter.
             let _ = std::fs::remove_file(&part);
@@ -132,13 +146,15 @@ pub fn capture(directory: &Path, out: &Path, options: &CaptureOptions<'_>) -> Re
     }
 }
 
-/// wimlib refuses such names too, but does not say which.
-fn check_names(root: &Path) -> Result<(), CaptureError> {
+/// wimlib refuses such names too, but does not say which. Gives the number of names, the root's among them.
+fn check_names(root: &Path) -> Result<u64, CaptureError> {
+    let mut entries = 1_u64;
     let mut waiting = vec![root.to_owned()];
     while let Some(directory) = waiting.pop() {
         let io = |source| CaptureError::Io { path: directory.clone(), source };
         for entry in std::fs::read_dir(&directory).map_err(io)? {
             let entry = entry.map_err(io)?;
+            entries = entries.saturating_add(1);
             let (path, kind) = (entry.path(), entry.file_type().map_err(io)?);
             if entry.file_name().to_str().is_none() {
                 return Err(CaptureError::NotUtf8 { path, what: "as a name" });
@@ -151,7 +167,7 @@ fn check_names(root: &Path) -> Result<(), CaptureError> {
             }
         }
     }
-    Ok(())
+    Ok(entries)
 }
 
 /// wimlib's number of the compression, and the chunk size; 0 stands for its default.

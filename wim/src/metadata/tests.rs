@@ -15,9 +15,13 @@ struct Line<'a> {
     children: u64,
     link_group: u64,
     hash: u8,
+    short: &'a str,
+    /// Names of further streams.
+    streams: &'a [&'a str],
 }
 
-const FILE: Line<'static> = Line { name: &[], attributes: 0x80, children: 0, link_group: 0, hash: 1 };
+const FILE: Line<'static> =
+    Line { name: &[], attributes: 0x80, children: 0, link_group: 0, hash: 1, short: "", streams: &[] };
 const DIRECTORY: Line<'static> = Line { attributes: ATTRIBUTE_DIRECTORY, hash: 0, ..FILE };
 
 impl Writer {
@@ -28,8 +32,10 @@ impl Writer {
     fn line(&mut self, line: &Line<'_>) {
         let begin = self.bytes.len();
         let name: Vec<u8> = line.name.iter().flat_map(|u| u.to_le_bytes()).collect();
-        let nul = if name.is_empty() { 0 } else { 2 };
-        let len = (DENTRY_LEN + name.len() + nul).next_multiple_of(8);
+        let short: Vec<u8> = line.short.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let with_nul = |name: &[u8]| if name.is_empty() { 0 } else { name.len() + 2 };
+        let short_at = DENTRY_LEN + with_nul(&name);
+        let len = (short_at + with_nul(&short)).next_multiple_of(8);
         self.bytes.resize(begin + len, 0);
         let mut put = |at: usize, value: &[u8]| self.bytes[begin + at..][..value.len()].copy_from_slice(value);
         put(0, &(len as u64).to_le_bytes());
@@ -37,8 +43,22 @@ impl Writer {
         put(16, &line.children.to_le_bytes());
         put(64, &[line.hash; 20]);
         put(88, &line.link_group.to_le_bytes());
+        put(96, &u16::try_from(line.streams.len()).unwrap().to_le_bytes());
+        put(98, &u16::try_from(short.len()).unwrap().to_le_bytes());
         put(100, &u16::try_from(name.len()).unwrap().to_le_bytes());
         put(DENTRY_LEN, &name);
+        put(short_at, &short);
+        for stream in line.streams {
+            let begin = self.bytes.len();
+            let name: Vec<u8> = stream.encode_utf16().flat_map(u16::to_le_bytes).collect();
+            let len = (STREAM_LEN + with_nul(&name)).next_multiple_of(8);
+            self.bytes.resize(begin + len, 0);
+            let mut put = |at: usize, value: &[u8]| self.bytes[begin + at..][..value.len()].copy_from_slice(value);
+            put(0, &(len as u64).to_le_bytes());
+            put(16, &[9; 20]);
+            put(36, &u16::try_from(name.len()).unwrap().to_le_bytes());
+            put(STREAM_LEN, &name);
+        }
     }
 
     fn end(&mut self) {
@@ -178,6 +198,62 @@ fn a_link_group_with_different_contents_is_not_one_file() {
     let tree = root_with(&[line(&a, 1), line(&b, 2), line(&c, 1)]).unwrap();
     let names = |n: usize| tree.inodes[n].names.clone();
     assert_eq!((tree.inodes.len(), names(1), names(2)), (3, vec![1, 3], vec![2]));
+}
+
+/// As DISM makes them: no UNIX data, attributes, short names, and streams that browsers and Explorer leave.
+#[test]
+fn what_windows_says_becomes_modes_by_rule_and_the_rest_is_counted() {
+    const HIDDEN_SYSTEM_ARCHIVE: u32 = 0x2 | 0x4 | 0x20;
+    let names = ["Program Files", "read only", "setup.exe", "desktop.ini", "junction"].map(units);
+    let [folder, read_only, plain, hidden, junction] = &names;
+    let tree = root_with(&[
+        Line { name: folder, attributes: ATTRIBUTE_DIRECTORY | ATTRIBUTE_READONLY, short: "PROGRA~1", ..DIRECTORY },
+        Line { name: read_only, attributes: ATTRIBUTE_READONLY, short: "READON~1", ..FILE },
+        Line { name: plain, streams: &["Zone.Identifier"], hash: 2, ..FILE },
+        Line { name: hidden, attributes: HIDDEN_SYSTEM_ARCHIVE, streams: &["a", "b"], hash: 3, ..FILE },
+        // A reparse tag of no meaning here, where the link group stands otherwise: its plain contents are taken.
+        Line { name: junction, attributes: ATTRIBUTE_REPARSE | 0x20, link_group: 0x8000_0017, hash: 4, ..FILE },
+    ])
+    .unwrap();
+    let modes: Vec<(String, u32)> =
+        tree.inodes.iter().skip(1).map(|i| (String::from_utf8(tree.path(i.names[0])).unwrap(), i.meta.mode)).collect();
+    let expected = [0o755, 0o444, 0o644, 0o644, 0o644];
+    assert_eq!(modes.iter().map(|(_, mode)| *mode).collect::<Vec<_>>(), expected, "{modes:?}");
+    assert!(tree.inodes.iter().all(|i| i.mode_by_rule && (i.meta.uid, i.meta.gid) == (0, 0)));
+    assert_eq!(tree.inodes[3].hash, [2; 20], "the unnamed stream is the file's contents");
+    let counted: Vec<(&str, u64)> = tree.left_out.iter().map(|(what, n)| (*what, *n)).collect();
+    assert_eq!(
+        counted,
+        [
+            ("named data streams, which Linux does not have", 3),
+            ("reparse points that are no links; their plain contents were taken", 1),
+            ("short (8.3) names, which Linux does not need", 2),
+        ]
+    );
+}
+
+#[test]
+fn a_short_name_is_no_room_for_lies() {
+    let long = units("long name");
+    let mut writer = Writer::new();
+    writer.line(&Line { name: &long, short: "LONGNA~1", ..FILE });
+    let sound = parse_dentry(&writer.bytes[8..], &writer.bytes, 8, writer.here());
+    assert!(sound.unwrap().unwrap().has_short_name);
+    for (at, value) in [(98, 17_u16), (98, u16::MAX), (100, u16::MAX)] {
+        let mut bytes = writer.bytes.clone();
+        bytes[8 + at..8 + at + 2].copy_from_slice(&value.to_le_bytes());
+        let parsed = parse_dentry(&bytes[8..], &bytes, 8, writer.here());
+        assert!(parsed.is_none_or(|result| result.is_err()), "{at} {value}");
+    }
+}
+
+#[test]
+fn files_alone_are_sparse() {
+    let (a, b, c) = (units("a"), units("b"), units("c"));
+    let sparse_directory = Line { name: &c, attributes: ATTRIBUTE_DIRECTORY | ATTRIBUTE_SPARSE, ..DIRECTORY };
+    let sparse_file = Line { name: &a, attributes: ATTRIBUTE_SPARSE, ..FILE };
+    let tree = root_with(&[sparse_file, Line { name: &b, ..FILE }, sparse_directory]).unwrap();
+    assert_eq!(tree.inodes.iter().map(|i| i.sparse).collect::<Vec<_>>(), [false, true, false, false]);
 }
 
 #[test]

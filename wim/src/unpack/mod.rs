@@ -59,7 +59,11 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// Reads the tree of image `index` and plans its unpacking; nothing is written yet.
     pub(crate) fn new(wim: &Wim, index: u32) -> Result<Prepared, WimError> {
-        let tree = wim.tree(index)?;
+        Prepared::of(wim, wim.tree(index)?)
+    }
+
+    /// Plans the unpacking of a tree, whose contents are in this WIM.
+    pub(crate) fn of(wim: &Wim, tree: Tree) -> Result<Prepared, WimError> {
         let plan = Plan::new(wim, &tree)?;
         let need = Need {
             bytes: plan::tmpfs_bytes(wim, &tree),
@@ -183,7 +187,8 @@ impl Placer<'_> {
 
     /// What is below comes later in the tree, so going backwards changes no directory that is finished.
     fn finish_directories(&self) -> Result<(), TargetError> {
-        for n in (0..u32::try_from(self.tree.names.len()).unwrap_or(u32::MAX)).rev() {
+        let first = u32::from(self.tree.is_part);
+        for n in (first..u32::try_from(self.tree.names.len()).unwrap_or(u32::MAX)).rev() {
             let inode = self.tree.name(n).and_then(|name| self.tree.inode(name.inode));
             if let Some(inode) = inode.filter(|i| i.kind == Kind::Directory) {
                 let path = self.tree.path(n);
