@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::{self, Archive, Inside};
 use crate::error::Error;
+use crate::filesystem;
 use crate::reader::Wim;
 use crate::sniff::{self, Outer};
 use crate::source::{FileSource, ReadAt};
@@ -134,7 +135,12 @@ pub fn open(path: &Path, index: Option<&str>) -> Result<Root, Error> {
                 Inside::Unknown(head) => return Err(unknown(format!("zstd, and inside with {}", sniff::words(&head)))),
             }
         }
-        Outer::Unknown => return Err(unknown(sniff::words(&head))),
+        Outer::Unknown => {
+            return Err(match filesystem::kind(&head) {
+                Some(kind) => Error::Mounted { path: path.to_owned(), kind },
+                None => unknown(sniff::words(&head)),
+            });
+        }
     };
     Ok(Root { path: path.to_owned(), source_bytes, inner })
 }
