@@ -25,6 +25,7 @@ pub struct Case {
     settings: String,
     boot: String,
     load: Vec<String>,
+    include: Vec<String>,
 }
 
 /// The workspace.
@@ -114,6 +115,7 @@ impl Case {
             settings: String::new(),
             boot: String::new(),
             load: Vec::new(),
+            include: ["virtio_blk", "virtio_pci", "vfat", "nls_cp437", "nls_ascii"].map(str::to_owned).to_vec(),
         }
     }
 
@@ -143,6 +145,12 @@ impl Case {
         self
     }
 
+    /// Adds a kernel module that is there when it is needed.
+    pub fn include(mut self, module: &str) -> Case {
+        self.include.push(module.into());
+        self
+    }
+
     /// Builds the image.
     pub fn build(&self) -> anyhow::Result<Image> {
         let folder = target().join("images/cases").join(&self.name);
@@ -153,8 +161,8 @@ impl Case {
         let definition = format!(
             "name = {:?}\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"debian-cloud\"\ncompression = \"xpress\"\n\
              profile = {:?}\npackages = {:?}\n{}[modules]\nload = {:?}\n\
-             include = [\"virtio_blk\", \"virtio_pci\", \"vfat\", \"nls_cp437\", \"nls_ascii\"]\n[boot]\n{}\n",
-            self.name, self.profile, packages, self.settings, self.load, self.boot
+             include = {:?}\n[boot]\n{}\n",
+            self.name, self.profile, packages, self.settings, self.load, self.include, self.boot
         );
         let path = folder.join("definition.toml");
         // Tests that run side by side share a case: none may find the file half written.
