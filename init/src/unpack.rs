@@ -1,5 +1,5 @@
-//! Step 7, and the one file that knows the crate `wim`: an opened root image, what it needs, and its unpacking with a
-//! line of figures.
+//! Step 7, by the crate `wim`: an opened root image, what it needs, and its unpacking with a line of figures. For images
+//! that are not unpacked, see [`crate::mounted`].
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -93,7 +93,8 @@ fn line(root: &link::boot::Root) -> String {
     )
 }
 
-fn mib(bytes: u64) -> String {
+/// Bytes in MiB, with a decimal.
+pub(crate) fn mib(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
