@@ -50,7 +50,7 @@ pub enum Error {
         source: wim::Error,
     },
     /// An image was asked for by number or name.
-    #[error("it is a {kind}, which holds one root, and no image {index:?}")]
+    #[error("the format is {kind}, which holds one root, and no image {index:?}")]
     NoIndex {
         /// Its format.
         kind: Kind,
@@ -58,7 +58,7 @@ pub enum Error {
         index: String,
     },
     /// The kernel lacks what reads the image, or what makes a root of it.
-    #[error("this kernel cannot mount a {kind} as a root: {}", lacks.join("; "))]
+    #[error("this kernel cannot mount {kind} as a root: {}", lacks.join("; "))]
     Drivers {
         /// Its format.
         kind: Kind,

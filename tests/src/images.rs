@@ -74,12 +74,13 @@ impl Image {
         self.folder.join("initramfs.cpio.zst")
     }
 
-    /// Its root image.
+    /// Its root image, of whatever format.
     pub fn root(&self) -> PathBuf {
-        self.folder.join("root.wim")
+        let other = ["root.squashfs", "root.erofs"].map(|name| self.folder.join(name));
+        other.into_iter().find(|path| path.is_file()).unwrap_or_else(|| self.folder.join("root.wim"))
     }
 
-    /// A machine that boots it with the root in the initramfs, at `/root.wim`.
+    /// A machine that boots it with the root in the initramfs, where init looks for it: `/root.wim` and the like.
     pub fn machine(&self) -> anyhow::Result<Machine> {
         let initrd = self.folder.join("initrd.img");
         let made = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
@@ -88,7 +89,9 @@ impl Image {
             Err(_) => true,
         };
         if stale {
-            join(&self.initramfs(), &self.root(), "/root.wim", &initrd)?;
+            let root = self.root();
+            let name = root.file_name().unwrap_or_default().to_string_lossy();
+            join(&self.initramfs(), &root, &format!("/{name}"), &initrd)?;
         }
         Ok(Machine::new(self.kernel(), initrd))
     }
@@ -158,8 +161,10 @@ impl Case {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut packages = vec![tests.join("guest")];
         packages.extend(Some(tests.join("cases").join(&self.name)).filter(|path| path.is_dir()));
+        // Quickly made, unless the case has its own idea of the root.
+        let format = if self.settings.contains("format = ") { "" } else { "compression = \"xpress\"\n" };
         let definition = format!(
-            "name = {:?}\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"debian-cloud\"\ncompression = \"xpress\"\n\
+            "name = {:?}\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"debian-cloud\"\n{format}\
              profile = {:?}\npackages = {:?}\n{}[modules]\nload = {:?}\n\
              include = {:?}\n[boot]\n{}\n",
             self.name, self.profile, packages, self.settings, self.load, self.include, self.boot

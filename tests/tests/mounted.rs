@@ -15,9 +15,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::root::{record, recovers, run, unpacked, write_at};
+use common::root::{boots, record, recovers, run, unpacked, write_at};
+use common::unit;
 use tempfile::TempDir;
-use vm::images::{builder, command};
+use vm::images::{builder, command, workspace};
 use vm::{Case, Drive, Ended, Image, Machine, Vm};
 
 /// Bytes of a MiB.
@@ -148,6 +149,15 @@ fn in_the_initramfs_an_image_stays_where_it_lies_and_all_else_is_freed() {
 }
 
 #[test]
+fn a_definition_alone_makes_an_image_that_boots_from_either() {
+    for format in ["squashfs", "erofs"] {
+        let case = Case::new(&format!("mounted-{format}")).boot("onfail = \"poweroff\"");
+        let image = case.setting(&format!("format = \"{format}\"\npin_root = true")).build().unwrap();
+        boots(&image.machine().unwrap(), format);
+    }
+}
+
+#[test]
 fn a_raw_device_is_copied_and_may_then_be_overwritten() {
     let (image, work) = (image(), TempDir::new().unwrap());
     let tree = tree(&image, work.path());
@@ -217,7 +227,10 @@ fn an_image_that_cannot_be_mounted_leads_to_recovery_with_the_reason() {
     recovers(&changed("squashfs", &|bytes| bytes[64..72].fill(0xff)), &["the squashfs (compression: zstd) cannot be"]);
     // The checksum over the superblock.
     recovers(&changed("erofs", &|bytes| bytes[1024 + 60] ^= 1), &["the erofs (compression: lz4) cannot be mounted"]);
-    recovers(&changed("erofs", &|_| {}).parameter("mmos.index=2"), &["it is a erofs", "no image \"2\"", "mmos.index="]);
+    recovers(
+        &changed("erofs", &|_| {}).parameter("mmos.index=2"),
+        &["the format is erofs", "no image \"2\"", "mmos.index="],
+    );
 
     // A tree without an init; and one whose init is damaged, which would end PID 1 when it is the root.
     let other = at("other");
@@ -286,4 +299,48 @@ fn a_pinned_image_is_held_to_its_hash_wherever_it_lies() {
     let inside = work.path().join("inside");
     fs::write(&inside, &bytes[..length]).unwrap();
     recovers(&pinned.machine_with(&inside, "/root.wim", work.path()).unwrap(), &["pinned", "SHA-256"]);
+}
+
+/// Not a test: the figures of `docs/images.md`, by
+/// `cargo xtask test -- -p vm --test mounted figures -- --ignored --nocapture`. Times are the virtual ones of a single
+/// processor that needs a nanosecond for each instruction, so that they are the same each time.
+#[test]
+#[ignore = "measures, and takes minutes"]
+fn figures() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    let at = |name: &str| work.path().join(name);
+    println!("| tree | format | image MiB | RAM in use, MiB | kernel to service, s | of it the root, s |");
+    for name in ["minimal", "factory"] {
+        let tree = at(name);
+        command(Command::new(builder()).arg("apply").arg(Image::get(name).unwrap().root()).arg(&tree)).unwrap();
+        run(&format!("cp -a {}/. .", workspace().join("tests/guest").display()), &tree);
+        for format in ["wim, xpress", "wim, lzx", "squashfs, zstd", "erofs, lz4hc"] {
+            let root = at("root");
+            match format.split_once(", ").unwrap() {
+                ("wim", compression) => {
+                    let mut capture = Command::new(builder());
+                    command(capture.arg("capture").arg(&tree).arg(&root).args(["--compress", compression])).unwrap();
+                }
+                ("squashfs", compression) => squashfs(&tree, &root, &format!("-comp {compression}")),
+                (_, compression) => erofs(&tree, &root, &format!("-z{compression}")),
+            }
+            let mut machine = image.machine_with(&root, "/root.wim", work.path()).unwrap().memory(1024);
+            machine.cpus = 1;
+            machine.arguments.extend(["-icount", "shift=0,sleep=off"].map(str::to_owned));
+            let mut vm = machine.boot().unwrap();
+            vm.must("mmosctl wait-boot").unwrap();
+            let record = record(&mut vm);
+            let used = meminfo(&mut vm, "MemTotal") - meminfo(&mut vm, "MemAvailable");
+            let started = unit(&mut vm, "vm-shell")["startedAt"].as_u64().unwrap();
+            let seconds = |micros: u64| format!("{}.{:03}", micros / 1_000_000, micros % 1_000_000 / 1000);
+            println!(
+                "| {name} | {format} | {} | {} | {} | {} |",
+                fs::metadata(&root).unwrap().len().div_ceil(MIB),
+                used.div_ceil(MIB),
+                seconds(started),
+                seconds(record["root"]["micros"].as_u64().unwrap())
+            );
+            fs::remove_file(&root).unwrap();
+        }
+    }
 }

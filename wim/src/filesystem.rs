@@ -12,8 +12,8 @@ use crate::source::{FileSource, ReadAt};
 
 /// squashfs's stands at 0, EROFS's 128 bytes at 1024 (`EROFS_SUPER_OFFSET`).
 pub(crate) const HEAD: usize = 1024 + 128;
-/// mksquashfs fills an image up to a multiple of this, and EROFS has blocks of no less in the usual case. What is
-/// hashed and copied is the file that they made, not only what the superblock of a squashfs calls used.
+/// mksquashfs fills an image up to a multiple of this. What is hashed and copied is the file that it made, not only what
+/// the superblock calls used.
 const PADDING: u64 = 4096;
 
 /// Which file system.
@@ -135,7 +135,9 @@ pub fn read(source: &dyn ReadAt) -> Result<Option<FileSystem>, FileSystemError> 
     if found.bytes > available {
         return Err(FileSystemError::Truncated { kind, bytes: found.bytes, available });
     }
-    found.bytes = found.bytes.checked_next_multiple_of(PADDING).unwrap_or(available).min(available);
+    if kind == Kind::Squashfs {
+        found.bytes = found.bytes.checked_next_multiple_of(PADDING).unwrap_or(available).min(available);
+    }
     Ok(Some(found))
 }
 
