@@ -15,6 +15,7 @@ use crate::kind::hex;
 #[derive(clap::Args)]
 #[command(after_help = "\
 The tmpfs size is that of the image which boots. An archive does not say it in advance: it is unpacked once to count.
+A squashfs or EROFS takes none, since it is mounted.
 
 Examples:
   mmos-image info root.wim
@@ -83,7 +84,20 @@ struct Image {
     left_out: BTreeMap<&'static str, u64>,
 }
 
+/// What is mounted and not unpacked takes no tmpfs; see [`wim::filesystem`].
+#[derive(Serialize)]
+struct FileSystemInfo<'a> {
+    format: &'static str,
+    bytes: u64,
+    compression: &'a str,
+    block_size: u32,
+    inodes: u64,
+}
+
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if let Some(found) = wim::filesystem::open(&args.image)? {
+        return file_system(args, &found);
+    }
     let root = wim::root::open(&args.image, None)?;
     let need = root.need()?;
     let info = Info {
@@ -130,6 +144,27 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     writeln!(out, "in tmpfs     {}, {} inodes", BinaryBytes(info.need.bytes), info.need.inodes)?;
     writeln!(out, "to unpack    {} of memory beside it", BinaryBytes(info.need.working))?;
+    Ok(())
+}
+
+fn file_system(args: &Args, found: &wim::FileSystem) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let info = FileSystemInfo {
+        format: found.kind.name(),
+        bytes: found.bytes,
+        compression: &found.compression,
+        block_size: found.block_size,
+        inodes: found.inodes,
+    };
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &info)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    writeln!(out, "format       {}, mounted from RAM and not unpacked", info.format)?;
+    writeln!(out, "size         {}", BinaryBytes(info.bytes))?;
+    writeln!(out, "compression  {}, blocks of {}", info.compression, BinaryBytes(info.block_size.into()))?;
+    writeln!(out, "inodes       {}", info.inodes)?;
     Ok(())
 }
 

@@ -223,6 +223,65 @@ fn a_missing_device_binary_is_named_with_the_command_that_builds_it() {
 }
 
 #[test]
+fn a_root_that_is_mounted_is_made_alike_each_time_and_takes_the_place_of_the_wim() {
+    let Some(bench) = Bench::new() else { return };
+    bench.program("tree/usr/bin/tool", "x".repeat(9000));
+    chown(bench.path("tree/usr/bin/tool"), Some(42), Some(7)).unwrap();
+    bench.build();
+    for (format, tool) in [("squashfs", "mksquashfs"), ("erofs", "mkfs.erofs")] {
+        if Command::new(tool).output().is_err() {
+            skip::because(format_args!("{tool} is not installed"));
+            return;
+        }
+        let name = format!("root.{format}");
+        bench.define(&format!("base = 'tree'\ntree = 'tree'\npin_root = true\nformat = '{format}'"));
+        assert!(made(&bench.build(), &name));
+        let root = bench.path("out").join(&name);
+        let first = fs::read(&root).unwrap();
+        let manifest = bench.manifest();
+        let outputs: Vec<&String> = manifest["outputs"].as_object().unwrap().keys().collect();
+        assert_eq!(outputs, ["initramfs.cpio.zst", &name, "vmlinuz"]);
+        assert!(!bench.path("out/root.wim").exists(), "what a build before has made");
+        // init looks for it there, and takes no other.
+        let files = initramfs(&bench.path("out"));
+        let (_, _, boot) = files.iter().find(|(name, ..)| name == "etc/mmos/boot.toml").unwrap();
+        let boot = String::from_utf8(boot.clone()).unwrap();
+        assert!(boot.contains(&format!("root = \"initrd:/{name}\"")), "{boot}");
+        assert!(boot.contains(manifest["outputs"][&name]["sha256"].as_str().unwrap()), "{boot}");
+
+        assert!(!made(&bench.build(), &name));
+        fs::remove_file(&root).unwrap();
+        assert!(made(&bench.build(), &name));
+        assert!(fs::read(&root).unwrap() == first, "{name} differs from build to build");
+
+        let info = done(&mut bench.command(&["info", &format!("out/{name}"), "--json"]));
+        let info: serde_json::Value = serde_json::from_str(&info).unwrap();
+        assert_eq!((info["format"].as_str(), info["bytes"].as_u64()), (Some(format), Some(first.len() as u64)));
+        let output = bench.command(&["apply", &format!("out/{name}"), "applied"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains("which the device mounts as it is"), "{said}");
+        // By the command that the message names.
+        let unpacked = bench.path("unpacked");
+        let _ = fs::remove_dir_all(&unpacked);
+        let words = match format {
+            "squashfs" => vec!["unsquashfs".into(), "-quiet".into(), "-no-progress".into(), "-dest".into()],
+            _ => vec!["fsck.erofs".into(), format!("--extract={}", unpacked.display())],
+        };
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args((format == "squashfs").then_some(&unpacked)).arg(&root);
+        done(&mut command);
+        let tool = fs::metadata(unpacked.join("usr/bin/tool")).unwrap();
+        assert_eq!((tool.len(), tool.uid(), tool.gid(), tool.mode() & 0o7777), (9000, 42, 7, 0o755));
+        assert_eq!(tool.mtime(), fs::metadata(bench.path("tree/usr/bin/tool")).unwrap().mtime());
+        assert_eq!(fs::read(unpacked.join("usr/sbin/init")).unwrap(), elf("init", None));
+    }
+    // And back.
+    bench.define("base = 'tree'\ntree = 'tree'");
+    assert!(made(&bench.build(), "root.wim"));
+    assert!(!bench.path("out/root.erofs").exists());
+}
+
+#[test]
 fn what_is_made_under_sudo_belongs_to_the_caller() {
     let Some(bench) = Bench::new() else { return };
     let kernel = "6.12.1+deb12-amd64";

@@ -7,7 +7,7 @@
 //!                               4 source       the root's device is found, awaited, mounted
 //!                   unpacker ┌ 5 verify       hash, platform, serial
 //!                   (a child) │ 6 memory       does it fit?
-//!                             └ 7 unpack       into a tmpfs, by the crate wim
+//!                             └ 7 unpack       into a tmpfs, by the crate wim; or mounted: squashfs, EROFS
 //!                               8 switch       becomes the root
 //!                               any failure ──► recovery: one line, then reboot, power off or shell
 //!             exec /sbin/init ──► stage2       9 cgroups; svcmgr is kept alive; all that ends is reaped
@@ -22,6 +22,7 @@ pub mod flush;
 pub mod inside;
 pub mod memory;
 pub mod modules;
+pub mod mounted;
 pub mod params;
 pub mod power;
 pub mod recovery;

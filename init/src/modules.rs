@@ -95,6 +95,22 @@ impl Loader {
         }
     }
 
+    /// Sees to it that the kernel has the file system `driver`, by its module if need be.
+    ///
+    /// # Errors
+    /// Where the kernel still does not have it, with what is wrong with the module.
+    pub fn load_file_system(&mut self, driver: &str) -> Result<(), String> {
+        let has = || is_registered(driver, &std::fs::read_to_string("/proc/filesystems").unwrap_or_default());
+        if has() {
+            return Ok(());
+        }
+        let loaded = self.load(&format!("fs-{driver}"), "");
+        if has() {
+            return Ok(());
+        }
+        Err(loaded.err().unwrap_or_else(|| format!("the module {driver} does not bring the file system of its name")))
+    }
+
     /// Loads a module for each device that is there, and again for the devices that this brings.
     pub fn load_for_devices(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -142,6 +158,11 @@ impl Loader {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether the kernel has a driver already, by the text of `/proc/filesystems`: its name stands last in its line.
+fn is_registered(driver: &str, filesystems: &str) -> bool {
+    filesystems.lines().any(|line| line.split_whitespace().next_back() == Some(driver))
 }
 
 /// The usual reasons, with what to do.
@@ -198,6 +219,16 @@ mod tests {
         device("class/input/input0", Some("input:b0019\n"));
         device("class/dmi/id", Some("dmi:bvn1\n"));
         assert_eq!(modaliases(sys.path()), ["dmi:bvn1", "input:b0019", "pci:v1", "virtio:d00000002v00001AF4"]);
+    }
+
+    #[test]
+    fn a_driver_that_the_kernel_has_is_not_looked_for() {
+        let text = "nodev\tsysfs\nnodev\ttmpfs\n\text3\n\text4\n";
+        assert!(is_registered("ext4", text) && is_registered("tmpfs", text));
+        assert!(!is_registered("ext2", text) && !is_registered("nodev", text) && !is_registered("ext", text));
+        let mut loader = Loader::new("/nonexistent".into());
+        assert_eq!(loader.load_file_system("proc"), Ok(()));
+        assert!(loader.load_file_system("nonesuch").unwrap_err().contains("fs_nonesuch is not among"));
     }
 
     #[test]

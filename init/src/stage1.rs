@@ -13,7 +13,7 @@ use crate::timeline::{Timeline, step};
 use crate::uevent::Listener;
 use crate::unpack::Image;
 use crate::unpacker::{self, Teller};
-use crate::{chain, config, early, log_panics, memory, modules, params, switch, unpack, verify};
+use crate::{chain, config, early, log_panics, memory, modules, mounted, params, switch, unpack, verify};
 
 /// Why there is no root to switch to: each error of a step, with the remedy that it knows.
 macro_rules! reasons {
@@ -34,6 +34,7 @@ reasons! {
     verify::Error: |error| error.remedy().into();
     memory::TooLarge: |error| error.remedy();
     unpack::Error: |error| error.remedy().into();
+    mounted::Error: |error| error.remedy();
     switch::Error: |error| error.remedy().into();
 }
 
@@ -89,9 +90,12 @@ fn boot(settings: &mut Settings) -> Result<Never, Reason> {
     let spec: spec::RootSpec = settings.root.parse()?;
     let located = locate::locate(&spec, settings.rootwait, events.as_ref(), &mut loader)?;
     log::info!("root {} found at {}", settings.root, located.path().display());
-    drop((events, loader));
+    drop(events);
 
-    let root = unpacker::run(&mut timeline, |teller| unpack_root(settings, located.path(), teller))?;
+    let is_ours = matches!(spec, spec::RootSpec::Initrd(_));
+    let root =
+        unpacker::run(&mut timeline, |teller| make_root(settings, located.path(), is_ours, &mut loader, teller))?;
+    drop(loader);
     timeline.record.root = Some(root);
     drop(located);
     switch::check_init(Path::new(switch::NEW_ROOT), paths::ROOT_INIT)?;
@@ -107,15 +111,34 @@ fn boot(settings: &mut Settings) -> Result<Never, Reason> {
     Err(switch::execute(paths::ROOT_INIT).into())
 }
 
-/// Steps 5 to 7, in the unpacker.
-fn unpack_root(settings: &Settings, path: &Path, teller: &mut Teller) -> Result<link::boot::Root, Reason> {
+/// Steps 5 to 7, in the unpacker. The image at `path` `is_ours` in the initramfs.
+fn make_root(
+    settings: &Settings,
+    path: &Path,
+    is_ours: bool,
+    modules: &mut modules::Loader,
+    teller: &mut Teller,
+) -> Result<link::boot::Root, Reason> {
     teller.step(step::VERIFY);
     verify::machine(&settings.verify, &verify::Machine::this())?;
-    let image = Image::open(path, settings.index.as_deref())?;
+    match mounted::Image::open(path, settings.index.as_deref())? {
+        Some(image) => mount_root(settings, image, modules, teller),
+        None => unpack_root(settings, path, is_ours, teller),
+    }
+}
+
+/// The rest of steps 5 to 7, for an image that is unpacked.
+fn unpack_root(
+    settings: &Settings,
+    path: &Path,
+    is_ours: bool,
+    teller: &mut Teller,
+) -> Result<link::boot::Root, Reason> {
+    let image = Image::open(path, settings.index.as_deref(), is_ours)?;
     verify::image(&settings.verify, &image.files())?;
 
     teller.step(step::MEMORY);
-    let limits = memory::check(image.need()?, memory::available(Path::new("/proc/meminfo")))?;
+    let limits = memory::check(memory::Kind::Unpacked, image.need()?, memory::available(Path::new("/proc/meminfo")))?;
     switch::mount_new_root(limits)?;
 
     teller.step(step::UNPACK);
@@ -124,6 +147,22 @@ fn unpack_root(settings: &Settings, path: &Path, teller: &mut Teller) -> Result<
         teller.warn(note);
     }
     Ok(root)
+}
+
+/// The rest of steps 5 to 7, for an image that is mounted.
+fn mount_root(
+    settings: &Settings,
+    image: mounted::Image,
+    modules: &mut modules::Loader,
+    teller: &mut Teller,
+) -> Result<link::boot::Root, Reason> {
+    image.verify(&settings.verify)?;
+
+    teller.step(step::MEMORY);
+    let limits = memory::check(memory::Kind::Mounted, image.need(), memory::available(Path::new("/proc/meminfo")))?;
+
+    teller.step(step::UNPACK);
+    Ok(image.mount(switch::NEW_ROOT, limits, &settings.verify, modules, &settings.root)?)
 }
 
 /// Step 2. What the command line asks for is taken first, so that a broken `boot.toml` is reported and ended as it

@@ -13,9 +13,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use crate::early;
 use crate::inside::{self, FileIn};
 use crate::memory::Limits;
+use crate::{early, mounted};
 
 /// Where the root is unpacked, before it is the root.
 pub const NEW_ROOT: &str = "/newroot";
@@ -99,6 +99,7 @@ pub fn mount_new_root(limits: Limits) -> Result<(), Error> {
 /// Lets go of a root that shall not be booted, so that a shell has its memory.
 pub fn discard_new_root() {
     let _ = rustix::mount::unmount(NEW_ROOT, UnmountFlags::DETACH);
+    mounted::discard();
 }
 
 /// Whether the tree at `root` has an `init` to run, its links followed as if `root` were `/`.
@@ -177,8 +178,7 @@ fn move_onto(path: &str, target: &OwnedFd) -> Result<(), Errno> {
 /// Frees the initramfs, of which `old` is the root: removes all of it, if it is in memory, and nothing that is mounted
 /// in it.
 pub fn free_initramfs(old: &OwnedFd) {
-    let kind = rustix::fs::fstatfs(old).ok().and_then(|found| u64::try_from(found.f_type).ok());
-    if !kind.is_some_and(|kind| [RAMFS_MAGIC, TMPFS_MAGIC].contains(&kind)) {
+    if !is_in_memory(old) {
         log::debug!("the first root is not in memory, and stays as it is");
         return;
     }
@@ -186,6 +186,12 @@ pub fn free_initramfs(old: &OwnedFd) {
         Ok(root) => clear(old, root.st_dev, MAX_DEPTH),
         Err(errno) => log::warn!("the initramfs stays in memory: {errno}"),
     }
+}
+
+/// Whether a file lies in a file system that is in memory.
+pub fn is_in_memory(file: &impl AsFd) -> bool {
+    let kind = rustix::fs::fstatfs(file).ok().and_then(|found| u64::try_from(found.f_type).ok());
+    kind.is_some_and(|kind| [RAMFS_MAGIC, TMPFS_MAGIC].contains(&kind))
 }
 
 /// Removes what is in `folder` and on `device`.

@@ -1,4 +1,4 @@
-//! What needs `unsafe`: code that runs between `fork` and `exec` of a child or its end, and requests to a block device.
+//! What needs `unsafe`: code that runs between `fork` and `exec` of a child or its end, and requests to block devices.
 
 use std::ffi::c_int;
 use std::io;
@@ -68,6 +68,10 @@ mod request {
     // <linux/fs.h>: both take a pointer to an int, though their numbers do not say so.
     nix::ioctl_write_ptr_bad!(roset, nix::request_code_none!(0x12, 93), c_int);
     nix::ioctl_read_bad!(roget, nix::request_code_none!(0x12, 94), c_int);
+
+    // <linux/loop.h>, whose numbers say nothing of what they take.
+    nix::ioctl_none_bad!(loop_ctl_get_free, 0x4c82);
+    nix::ioctl_write_ptr_bad!(loop_configure, 0x4c0a, super::LoopConfig);
 }
 
 /// Whether a block device refuses to be written (`BLKROGET`).
@@ -83,6 +87,73 @@ pub fn set_read_only(device: &impl AsFd, read_only: bool) -> io::Result<()> {
     let value = c_int::from(read_only);
     // SAFETY: the kernel reads one int, which outlives the call; the descriptor is borrowed for the whole of it.
     unsafe { request::roset(device.as_fd().as_raw_fd(), &raw const value) }?;
+    Ok(())
+}
+
+/// `struct loop_config` of `<linux/loop.h>`, with its `struct loop_info64` in place.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+    reserved: [u64; 8],
+}
+
+/// `LO_FLAGS_READ_ONLY` and `LO_FLAGS_AUTOCLEAR`: the last one to close the device takes it down.
+const LOOP_FLAGS: u32 = 1 | 4;
+
+/// The number of a loop device that stands for nothing yet, by the descriptor of `/dev/loop-control`
+/// (`LOOP_CTL_GET_FREE`, [loop(4)](https://man7.org/linux/man-pages/man4/loop.4.html)).
+pub fn free_loop(control: &impl AsFd) -> io::Result<u32> {
+    // SAFETY: takes no argument; the descriptor is borrowed for the whole of the call.
+    let number = unsafe { request::loop_ctl_get_free(control.as_fd().as_raw_fd()) }?;
+    u32::try_from(number).map_err(io::Error::other)
+}
+
+/// Makes the loop device stand for the first `bytes` bytes of `file`, read-only, until the last one closes it
+/// (`LOOP_CONFIGURE`, since Linux 5.8). `name` is for people who ask.
+///
+/// # Errors
+/// `ResourceBusy` where another process was faster.
+pub fn attach_loop(device: &impl AsFd, file: &impl AsFd, bytes: u64, name: &str) -> io::Result<()> {
+    let mut file_name = [0; 64];
+    // The last byte stays 0.
+    for (to, from) in file_name.iter_mut().take(63).zip(name.bytes()) {
+        *to = from;
+    }
+    let config = LoopConfig {
+        fd: u32::try_from(file.as_fd().as_raw_fd()).map_err(io::Error::other)?,
+        block_size: 0,
+        device: 0,
+        inode: 0,
+        rdevice: 0,
+        offset: 0,
+        size_limit: bytes,
+        number: 0,
+        encrypt_type: 0,
+        encrypt_key_size: 0,
+        flags: LOOP_FLAGS,
+        file_name,
+        crypt_name: [0; 64],
+        encrypt_key: [0; 32],
+        init: [0; 2],
+        reserved: [0; 8],
+    };
+    // SAFETY: the kernel reads one such structure, which outlives the call; both descriptors are borrowed for the whole
+    // of it, and the kernel takes a reference of its own to the file.
+    unsafe { request::loop_configure(device.as_fd().as_raw_fd(), &raw const config) }?;
     Ok(())
 }
 
@@ -139,6 +210,13 @@ mod tests {
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn what_a_loop_device_is_told_has_the_size_that_the_kernel_reads() {
+        // struct loop_config: 8 bytes, struct loop_info64 of 232 bytes, 64 bytes.
+        assert_eq!(size_of::<LoopConfig>(), 304);
+        assert_eq!(std::mem::offset_of!(LoopConfig, flags), 8 + 52);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Step 7, and the one file that knows the crate `wim`: an opened root image, what it needs, and its unpacking with a
-//! line of figures.
+//! Step 7, by the crate `wim`: an opened root image, what it needs, and its unpacking with a line of figures. For images
+//! that are not unpacked, see [`crate::mounted`].
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -39,10 +39,16 @@ pub struct Image {
 }
 
 impl Image {
-    /// Opens the image at `path`, a file or a device; a WIM's image by number or name.
-    pub fn open(path: &Path, index: Option<&str>) -> Result<Image, Error> {
+    /// Opens the image at `path`, a file or a device; a WIM's image by number or name. Where it `is_ours`, that is in
+    /// the initramfs, it is freed while it is unpacked, if it can be: an initramfs may also be a ramfs, which cannot.
+    pub fn open(path: &Path, index: Option<&str>, is_ours: bool) -> Result<Image, Error> {
         let root = wim::root::open(path, index).map_err(|source| Error::Open { source })?;
-        Ok(Image { root })
+        let consume = is_ours && root.files().iter().all(|(file, _)| wim::root::is_consumable(file));
+        Ok(Image { root, consume })
+    }
+
+    fn options(&self) -> wim::UnpackOptions<'static> {
+        wim::UnpackOptions { consume: self.consume, ..wim::UnpackOptions::default() }
     }
 
     /// The files or the device that it lies in, in order, and how many bytes of each are the image.
@@ -52,8 +58,8 @@ impl Image {
 
     /// What it takes to unpack it.
     pub fn need(&self) -> Result<Need, Error> {
-        let need = self.root.need().map_err(|source| Error::Open { source })?;
-        Ok(Need { bytes: need.bytes, inodes: need.inodes, working: need.working })
+        let need = self.root.need_with(&self.options()).map_err(|source| Error::Open { source })?;
+        Ok(Need { bytes: need.bytes, inodes: need.inodes, working: need.working, freed: need.freed })
     }
 
     /// Unpacks it into the empty folder `target`; the record names it `source`. The second value holds what could not
@@ -61,8 +67,8 @@ impl Image {
     pub fn unpack(self, target: &Path, source: &str) -> Result<(link::boot::Root, Vec<String>), Error> {
         let (format, source_bytes) = (self.root.format().to_string(), self.root.source_bytes());
         let begin = Instant::now();
-        let report =
-            self.root.unpack(target, &wim::UnpackOptions::default()).map_err(|source| Error::Unpack { source })?;
+        let options = self.options();
+        let report = self.root.unpack(target, &options).map_err(|source| Error::Unpack { source })?;
         let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
         let root = link::boot::Root {
             source: source.to_owned(),
@@ -94,7 +100,8 @@ fn line(root: &link::boot::Root) -> String {
     )
 }
 
-fn mib(bytes: u64) -> String {
+/// Bytes in MiB, with a decimal.
+pub(crate) fn mib(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10) >> 20;
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
@@ -122,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_source_that_is_missing_is_an_error_with_a_remedy() {
-        let error = Image::open(Path::new("/nonexistent.wim"), None).unwrap_err();
+        let error = Image::open(Path::new("/nonexistent.wim"), None, true).unwrap_err();
         let text = crate::chain(&error);
         assert!(text.contains("/nonexistent.wim") && text.contains("No such file"), "{text}");
         assert!(error.remedy().contains("mmos-image info"));

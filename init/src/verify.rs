@@ -133,31 +133,58 @@ pub fn machine(config: &VerifyConfig, machine: &Machine) -> Result<(), Error> {
 /// An image on a device is read again to be unpacked. This shows a wrong or damaged image, not a device that gives
 /// other bytes the second time.
 pub fn image(config: &VerifyConfig, files: &[(PathBuf, u64)]) -> Result<(), Error> {
-    let Some(wanted) = &config.sha256 else { return Ok(()) };
-    let mut hasher = Sha256::new();
+    let Some(mut pin) = Pin::of(config) else { return Ok(()) };
     for (path, bytes) in files {
-        hash(&mut hasher, path, *bytes).map_err(|source| Error::Read { path: path.clone(), source })?;
+        pass(path, *bytes, &mut pin).map_err(|source| Error::Read { path: path.clone(), source })?;
     }
-    let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if found == wanted.as_str() {
-        log::info!("the image is the pinned one (SHA-256 {found})");
-        Ok(())
-    } else {
-        let bytes = files.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
-        Err(Error::Hash { wanted: wanted.as_str().to_owned(), found, bytes })
-    }
+    pin.check()
 }
 
-fn hash(hasher: &mut Sha256, path: &Path, bytes: u64) -> io::Result<()> {
+fn pass(path: &Path, bytes: u64, pin: &mut Pin) -> io::Result<()> {
     let mut source = File::open(path)?.take(bytes);
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match source.read(&mut buffer) {
             Ok(0) => return Ok(()),
-            Ok(length) => hasher.update(buffer.get(..length).unwrap_or_default()),
+            Ok(length) => pin.add(buffer.get(..length).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// The pinned hash, over bytes that pass by: for an image that is copied before it is used, so that what was checked
+/// is what is used.
+pub struct Pin {
+    wanted: String,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+impl Pin {
+    /// The one that `config` demands, if it demands one.
+    pub fn of(config: &VerifyConfig) -> Option<Pin> {
+        let wanted = config.sha256.as_ref()?.as_str().to_owned();
+        Some(Pin { wanted, hasher: Sha256::new(), bytes: 0 })
+    }
+
+    /// The next bytes of the image.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.bytes = self.bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    }
+
+    /// Whether all of them together are the pinned image.
+    ///
+    /// # Errors
+    /// Where they are not.
+    pub fn check(self) -> Result<(), Error> {
+        let found: String = self.hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if found == self.wanted {
+            log::info!("the image is the pinned one (SHA-256 {found})");
+            return Ok(());
+        }
+        Err(Error::Hash { wanted: self.wanted, found, bytes: self.bytes })
     }
 }
 

@@ -17,7 +17,7 @@ pub struct BootRecord {
     pub version: String,
     /// The profile asked for by the kernel command line; `None` leaves it to the image.
     pub profile: Option<String>,
-    /// The root that was unpacked.
+    /// The root that was unpacked or mounted.
     pub root: Option<Root>,
     /// The steps of stage 1 and stage 2, in order.
     pub stages: Vec<Stage>,
@@ -25,22 +25,22 @@ pub struct BootRecord {
     pub warnings: Vec<String>,
 }
 
-/// The root that was unpacked.
+/// The root that was unpacked or mounted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Root {
     /// As given to `mmos.root=`.
     pub source: String,
-    /// `wim`, `tar.zst`, `cpio.zst`.
+    /// `wim`, `tar.zst`, `cpio.zst`; of those that are mounted, `squashfs`, `erofs`.
     pub format: String,
     /// Size of the source in bytes.
     pub source_bytes: u64,
-    /// Sum of the sizes of all files in the root, in bytes.
+    /// Sum of the sizes of all files in the root, in bytes; 0 of one that is mounted, since nothing is unpacked.
     pub unpacked_bytes: u64,
-    /// Number of files, directories and other entries.
+    /// Number of files, directories and other entries; of a root that is mounted, of inodes.
     pub entries: u64,
-    /// Wall time of unpacking, in microseconds.
+    /// Wall time of unpacking, or of copying and mounting, in microseconds.
     pub micros: u64,
-    /// Threads that unpacked.
+    /// Threads that unpacked; 0 of a root that is mounted.
     pub workers: u32,
 }
 

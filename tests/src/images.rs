@@ -25,6 +25,7 @@ pub struct Case {
     settings: String,
     boot: String,
     load: Vec<String>,
+    include: Vec<String>,
 }
 
 /// The workspace.
@@ -73,12 +74,13 @@ impl Image {
         self.folder.join("initramfs.cpio.zst")
     }
 
-    /// Its root image.
+    /// Its root image, of whatever format.
     pub fn root(&self) -> PathBuf {
-        self.folder.join("root.wim")
+        let other = ["root.squashfs", "root.erofs"].map(|name| self.folder.join(name));
+        other.into_iter().find(|path| path.is_file()).unwrap_or_else(|| self.folder.join("root.wim"))
     }
 
-    /// A machine that boots it with the root in the initramfs, at `/root.wim`.
+    /// A machine that boots it with the root in the initramfs, where init looks for it: `/root.wim` and the like.
     pub fn machine(&self) -> anyhow::Result<Machine> {
         let initrd = self.folder.join("initrd.img");
         let made = |path: &Path| std::fs::metadata(path).and_then(|meta| meta.modified());
@@ -87,7 +89,9 @@ impl Image {
             Err(_) => true,
         };
         if stale {
-            join(&self.initramfs(), &self.root(), "/root.wim", &initrd)?;
+            let root = self.root();
+            let name = root.file_name().unwrap_or_default().to_string_lossy();
+            join(&self.initramfs(), &root, &format!("/{name}"), &initrd)?;
         }
         Ok(Machine::new(self.kernel(), initrd))
     }
@@ -114,6 +118,7 @@ impl Case {
             settings: String::new(),
             boot: String::new(),
             load: Vec::new(),
+            include: ["virtio_blk", "virtio_pci", "vfat", "nls_cp437", "nls_ascii"].map(str::to_owned).to_vec(),
         }
     }
 
@@ -143,6 +148,12 @@ impl Case {
         self
     }
 
+    /// Adds a kernel module that is there when it is needed.
+    pub fn include(mut self, module: &str) -> Case {
+        self.include.push(module.into());
+        self
+    }
+
     /// Builds the image.
     pub fn build(&self) -> anyhow::Result<Image> {
         let folder = target().join("images/cases").join(&self.name);
@@ -150,11 +161,13 @@ impl Case {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut packages = vec![tests.join("guest")];
         packages.extend(Some(tests.join("cases").join(&self.name)).filter(|path| path.is_dir()));
+        // Quickly made, unless the case has its own idea of the root.
+        let format = if self.settings.contains("format = ") { "" } else { "compression = \"xpress\"\n" };
         let definition = format!(
-            "name = {:?}\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"debian-cloud\"\ncompression = \"xpress\"\n\
+            "name = {:?}\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"debian-cloud\"\n{format}\
              profile = {:?}\npackages = {:?}\n{}[modules]\nload = {:?}\n\
-             include = [\"virtio_blk\", \"virtio_pci\", \"vfat\", \"nls_cp437\", \"nls_ascii\"]\n[boot]\n{}\n",
-            self.name, self.profile, packages, self.settings, self.load, self.boot
+             include = {:?}\n[boot]\n{}\n",
+            self.name, self.profile, packages, self.settings, self.load, self.include, self.boot
         );
         let path = folder.join("definition.toml");
         // Tests that run side by side share a case: none may find the file half written.

@@ -11,62 +11,14 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{Read, Write};
 use std::process::Command;
+
+use common::root::{boots, image, recovers, run, unpacked, write_at};
 
 use tempfile::TempDir;
 use vm::images::{builder, command, workspace};
 use vm::{Case, Drive, Ended, Image, Machine};
-
-/// The image that is booted from everywhere: a case without files of its own, ended by the root's own command.
-fn image() -> Image {
-    Case::new("roots").boot("onfail = \"poweroff\"").build().unwrap()
-}
-
-/// Boots the machine, asks what root it runs on, and powers it off.
-fn boots(machine: &Machine, format: &str) {
-    let mut vm = machine.boot().unwrap();
-    vm.must("mmosctl wait-boot").unwrap();
-    let record: serde_json::Value = serde_json::from_str(&vm.must("cat /run/mmos/boot.json").unwrap()).unwrap();
-    assert_eq!(record["root"]["format"], format, "{record}");
-    assert_eq!(vm.must("mmosctl is-mmos; echo $?").unwrap().trim_end().lines().last(), Some("0"));
-    assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
-}
-
-/// Boots the machine into recovery; all of `words` must be in the line that it says. Gives back the console.
-fn recovers(machine: &Machine, words: &[&str]) -> String {
-    let mut vm = machine.boot().unwrap();
-    vm.wait_for("cannot boot").unwrap();
-    let line = vm.wait_for("\n").unwrap();
-    for word in words {
-        assert!(line.contains(word), "{word:?} is not in {line:?}");
-    }
-    assert_eq!(vm.wait_for_end().unwrap(), Ended::Poweroff);
-    let console = vm.console.text();
-    assert!(!console.contains("Kernel panic"), "{console}");
-    console
-}
-
-fn run(line: &str, folder: &Path) {
-    command(Command::new("sh").args(["-ec", line]).current_dir(folder))
-        .unwrap_or_else(|error| panic!("{line}: {error}"));
-}
-
-/// The root of `image`, unpacked.
-fn unpacked(image: &Image, work: &Path) -> PathBuf {
-    let tree = work.join("tree");
-    fs::create_dir(&tree).unwrap();
-    command(Command::new(builder()).arg("apply").arg(image.root()).arg(&tree)).unwrap();
-    tree
-}
-
-/// Writes `content` into `disk` at `offset`.
-fn write_at(disk: &Path, offset: u64, content: &Path) {
-    let mut disk = File::options().write(true).create(true).truncate(false).open(disk).unwrap();
-    disk.seek(SeekFrom::Start(offset)).unwrap();
-    std::io::copy(&mut File::open(content).unwrap(), &mut disk).unwrap();
-}
 
 #[test]
 fn from_the_initramfs_as_tar_and_as_cpio() {

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::filesystem::{self, FileSystemError};
+
 /// Why a root image could not be opened, measured or unpacked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,6 +106,25 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         source: ArchiveError,
+    },
+    /// It is not unpacked but mounted, which is not this library's to do.
+    #[error(
+        "{} is a {kind}, which the device mounts as it is; on a host unpack it with `{}`", path.display(),
+        kind.unpacked_by()
+    )]
+    Mounted {
+        /// The file or device.
+        path: PathBuf,
+        /// Which file system.
+        kind: filesystem::Kind,
+    },
+    /// The file system is damaged, cut short, or beyond what is supported.
+    #[error("{}", path.display())]
+    FileSystem {
+        /// The file or device.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: FileSystemError,
     },
     /// The target refused.
     #[error(transparent)]

@@ -9,6 +9,7 @@
 //!                                                                                        ▼
 //!                                                           target: never outside one directory
 //! ```
+//! squashfs and EROFS are only recognised and measured ([`filesystem`]): the kernel reads them.
 //!
 //! Images are hostile until shown otherwise. What one may cost: memory for its metadata (limits are constants beside
 //! the code that reads it, and none is spent before the bytes for it are known to exist), two buffers of a job for
@@ -29,6 +30,7 @@ pub mod capture;
 mod codec;
 mod contents;
 pub mod error;
+pub mod filesystem;
 pub mod header;
 pub mod listing;
 mod meta;
@@ -52,6 +54,7 @@ mod xml;
 
 pub use codec::Compression;
 pub use error::{ArchiveError, Error, PartError, TargetError, WimError};
+pub use filesystem::{FileSystem, FileSystemError};
 pub use meta::{Meta, Special, Time, Xattr};
 pub use reader::Wim;
 pub use root::{DEFAULT_MEMORY_BUDGET, Format, Need, Progress, Report, Root, UnpackOptions};

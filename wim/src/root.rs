@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::{self, Archive, Inside};
 use crate::error::Error;
+use crate::filesystem;
 use crate::reader::Wim;
 use crate::sniff::{self, Outer};
 use crate::source::{FileSource, ReadAt};
@@ -154,7 +155,12 @@ pub(crate) fn opened(path: &Path) -> Result<(Opened, u64), Error> {
                 Inside::Unknown(head) => return Err(unknown(format!("zstd, and inside with {}", sniff::words(&head)))),
             }
         }
-        Outer::Unknown => return Err(unknown(sniff::words(&head))),
+        Outer::Unknown => {
+            return Err(match filesystem::kind(&head) {
+                Some(kind) => Error::Mounted { path: path.to_owned(), kind },
+                None => unknown(sniff::words(&head)),
+            });
+        }
     };
     Ok((opened, source_bytes))
 }

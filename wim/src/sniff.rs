@@ -3,11 +3,12 @@
 use std::io;
 
 use crate::archive;
+use crate::filesystem;
 use crate::header::{MAGIC, PIPABLE_MAGIC};
 use crate::source::ReadAt;
 
-/// Enough to see a tar's magic at 257.
-pub(crate) const HEAD: usize = 512;
+/// Enough to see a tar's magic at 257, and what [`filesystem`] looks at.
+pub(crate) const HEAD: usize = filesystem::HEAD;
 
 /// What the first bytes stand for.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub(crate) fn words(head: &[u8]) -> String {
         (b"BZh", "bzip2 (recompress it with zstd)"),
         (b"\x02!L\x18", "lz4 (recompress it with zstd)"),
         (b"\x04\"M\x18", "lz4 (recompress it with zstd)"),
-        (b"hsqs", "a squashfs (unpack it and capture the tree)"),
+        (b"hsqs", "a squashfs (leave the zstd around it out: its own compression is inside)"),
         (b"07070", "a cpio archive without compression (compress it with zstd)"),
         (b"SignedImage ", "a full-flash image"),
         (b"\x7fELF", "an ELF program"),

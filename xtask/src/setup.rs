@@ -34,7 +34,7 @@ const BUILD: [(&str, &str); 9] = [
     ("zstd", "unpacking packages"),
 ];
 const RUN: [(&str, &str); 1] = [("qemu-system-x86", "the virtual machine")];
-const TEST: [(&str, &str); 10] = [
+const TEST: [(&str, &str); 12] = [
     ("mtools", "files on FAT test disks"),
     ("g++", "the C header is compiled as C++, too"),
     ("memtester", "what the memory test runs"),
@@ -45,6 +45,8 @@ const TEST: [(&str, &str); 10] = [
     ("e2fsprogs", "file systems on test disks"),
     ("dosfstools", "file systems on test disks"),
     ("gdisk", "partitions on test disks"),
+    ("squashfs-tools", "mksquashfs, for roots that are mounted"),
+    ("erofs-utils", "mkfs.erofs, likewise"),
 ];
 const BENCH: [(&str, &str); 3] = [
     ("wimtools", "wimlib-imagex of the distribution"),

@@ -34,8 +34,11 @@ pub struct Definition {
     /// Paths in the root that are left out, with all below them.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// What the root is made as.
     #[serde(default)]
-    pub compression: Compression,
+    pub format: Format,
+    /// Of a WIM; `lzx` where nothing is said.
+    pub compression: Option<Compression>,
     /// One compressed stream for all files: smaller, but slower to unpack and memory-hungry. `lzms` only.
     #[serde(default)]
     pub solid: bool,
@@ -93,6 +96,38 @@ impl Default for Modules {
     }
 }
 
+/// What the root is made as: a WIM is unpacked into RAM, the others are mounted from there.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Wim,
+    Squashfs,
+    Erofs,
+}
+
+impl Format {
+    pub const ALL: [Format; 3] = [Format::Wim, Format::Squashfs, Format::Erofs];
+
+    /// The file of the root in the output folder.
+    pub fn file(self) -> &'static str {
+        match self {
+            Format::Wim => "root.wim",
+            Format::Squashfs => "root.squashfs",
+            Format::Erofs => "root.erofs",
+        }
+    }
+
+    /// The kernel modules that init needs for such a root.
+    fn modules(self) -> &'static [&'static str] {
+        match self {
+            Format::Wim => &[],
+            Format::Squashfs => &["squashfs", "loop", "overlay"],
+            Format::Erofs => &["erofs", "loop", "overlay"],
+        }
+    }
+}
+
 /// How the root image is compressed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -142,6 +177,14 @@ impl Definition {
                 bail!("{} names {}, which does not exist", it.name, path.display());
             }
         }
+        // A kernel without modules must have them built in.
+        if it.own_kernel().is_none() || it.kernel_modules.is_some() {
+            for module in it.format.modules() {
+                if !it.modules.include.iter().any(|name| name == module) {
+                    it.modules.include.push((*module).into());
+                }
+            }
+        }
         if it.own_kernel().is_some() {
             it.kernel = folder.join(&it.kernel).display().to_string();
         }
@@ -164,7 +207,10 @@ impl Definition {
             (Base::Minimal | Base::Debian, _, Some(_)) => bail!("tree = ... is only for base = \"tree\""),
             _ => {}
         }
-        if self.solid && self.compression != Compression::Lzms {
+        if self.format != Format::Wim && (self.compression.is_some() || self.solid) {
+            bail!("compression and solid are of a WIM: leave them out, or set format = \"wim\"");
+        }
+        if self.solid && self.compression != Some(Compression::Lzms) {
             bail!("solid = true needs compression = \"lzms\"");
         }
         if self.kernel_modules.is_some() && self.own_kernel().is_none() {
@@ -224,7 +270,16 @@ mod tests {
     fn a_short_definition_gets_the_defaults() {
         let it = read("name='x'\nversion='1'\nbase='minimal'").unwrap();
         assert_eq!((it.profile.as_str(), it.kernel.as_str()), ("Default", "debian"));
-        assert_eq!(it.compression, Compression::Lzx);
+        assert_eq!((it.format, it.compression), (Format::Wim, None));
+        assert!(it.modules.include.is_empty());
+    }
+
+    #[test]
+    fn a_root_that_is_mounted_brings_its_modules_once() {
+        let it = read("name='x'\nversion='1'\nbase='minimal'\nformat='erofs'\n[modules]\ninclude=['loop']").unwrap();
+        assert_eq!(it.modules.include, ["loop", "erofs", "overlay"]);
+        let it = read("name='x'\nversion='1'\nbase='minimal'\nformat='squashfs'\nkernel='./x.toml'").unwrap();
+        assert!(it.modules.include.is_empty(), "a kernel without modules has them built in");
     }
 
     #[test]
@@ -234,6 +289,8 @@ mod tests {
         assert!(complaint("name='x'\nversion='1'\nbase='minimal'\nbsae=1").contains("bsae"));
         assert!(complaint("name='x'\nversion='1'\nbase='minimal'\nunits=['no.service']").contains("does not exist"));
         assert!(complaint("name='x'\nversion='1'\nbase='minimal'\nsolid=true").contains("lzms"));
+        let error = complaint("name='x'\nversion='1'\nbase='minimal'\nformat='erofs'\ncompression='lzx'");
+        assert!(error.contains("are of a WIM"), "{error}");
         assert!(complaint("name='a/b'\nversion='1'\nbase='minimal'").contains("plain word"));
     }
 }

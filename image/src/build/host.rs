@@ -65,6 +65,16 @@ pub fn entries(folder: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// Deletes a file, if it is there.
+pub fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot delete {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The last part of a path.
 pub fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -75,6 +85,8 @@ fn where_from(program: &str) -> String {
         "apt-get" | "apt-cache" => "apt",
         "dpkg-deb" => "dpkg",
         "depmod" => "kmod",
+        "mksquashfs" => "squashfs-tools",
+        "mkfs.erofs" => "erofs-utils",
         other => other,
     };
     format!("is the Debian package {package} installed?")

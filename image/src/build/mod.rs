@@ -1,8 +1,9 @@
-//! `mmos-image build`: from an image definition to `vmlinuz`, `initramfs.cpio.zst`, `root.wim` and `manifest.json`.
+//! `mmos-image build`: from an image definition to `vmlinuz`, `initramfs.cpio.zst`, the root (`root.wim`, or another
+//! format) and `manifest.json`.
 //!
 //! ```text
 //! definition ─► ingredients (fetched, read) ─► inputs with hashes ─► same as last time? ─► nothing to do
-//!                                                                  └► tree in a folder ─► captured as a WIM
+//!                                                                  └► tree in a folder ─► WIM, squashfs or EROFS
 //! ```
 //! The output folder is locked before the definition is read, so that the last build to begin has the last word.
 
@@ -11,6 +12,7 @@ mod cpio;
 mod debian;
 mod definition;
 mod elf;
+mod filesystem;
 mod host;
 mod initramfs;
 mod inputs;
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use definition::{Compression, Definition};
+use definition::{Compression, Definition, Format};
 use inputs::{Detail, Inputs, sha256};
 pub use join::{Args as JoinArgs, run as join};
 use kernel::Kernel;
@@ -39,7 +41,7 @@ use root::Ingredients;
 pub struct Args {
     /// The image definition, a TOML file
     definition: PathBuf,
-    /// Folder for vmlinuz, initramfs.cpio.zst, root.wim and manifest.json; made if absent
+    /// Folder for vmlinuz, initramfs.cpio.zst, root.wim (or root.squashfs, root.erofs) and manifest.json; made if absent
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Folder of the device binaries
@@ -61,6 +63,10 @@ struct Build<'a> {
     out: &'a Path,
 }
 
+/// All that a build can make.
+const FILES: [&str; 5] = ["vmlinuz", INITRAMFS, "root.wim", "root.squashfs", "root.erofs"];
+const INITRAMFS: &str = "initramfs.cpio.zst";
+
 /// The outputs, in the order in which they are made: the initramfs may hold the root's hash.
 #[derive(Clone, Copy)]
 enum Part {
@@ -74,14 +80,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let hand_over = caller::HandOver::prepare(&args.out)?;
     let result = Output::take(&args.out).and_then(|out| build(args, &out));
     // After a failure, too: what was fetched until then is kept.
-    if let Some(note) = hand_over.map(|it| it.carry_out(&Part::ALL.map(Part::file))).and_then(Result::err) {
+    if let Some(note) = hand_over.map(|it| it.carry_out(&FILES)).and_then(Result::err) {
         println!("note: what was made still belongs to root: {note:#}");
     }
     result
 }
 
 fn build(args: &Args, out: &Output) -> anyhow::Result<()> {
-    out.clear(&Part::ALL.map(Part::file))?;
+    out.clear(&FILES)?;
     let definition = Definition::read(&args.definition)?;
     let kernel = Kernel::get(&definition, args.refresh)?;
     let ingredients =
@@ -96,9 +102,16 @@ fn build(args: &Args, out: &Output) -> anyhow::Result<()> {
         ..Manifest::read(out)
     };
     build.ingredients.note_definition(&mut manifest.definition, &args.definition)?;
+    // A root of another format, by a build before, is not of this image.
+    for other in Format::ALL.into_iter().filter(|format| *format != definition.format).map(Format::file) {
+        if manifest.outputs.contains_key(other) {
+            manifest.forget(out, other)?;
+            host::remove(&out.join(other))?;
+        }
+    }
     let ourselves = sha256(Path::new("/proc/self/exe"))?;
     for part in Part::ALL {
-        let name = part.file();
+        let name = part.file(definition.format);
         let mut inputs = build.inputs(part, &manifest)?;
         inputs.note("binary", "mmos-image", &ourselves);
         if manifest.is_current(out, name, &inputs) {
@@ -121,11 +134,11 @@ fn build(args: &Args, out: &Output) -> anyhow::Result<()> {
 impl Part {
     const ALL: [Part; 3] = [Part::Kernel, Part::Root, Part::Initramfs];
 
-    fn file(self) -> &'static str {
+    fn file(self, format: Format) -> &'static str {
         match self {
             Part::Kernel => "vmlinuz",
-            Part::Initramfs => "initramfs.cpio.zst",
-            Part::Root => "root.wim",
+            Part::Initramfs => INITRAMFS,
+            Part::Root => format.file(),
         }
     }
 }
@@ -160,7 +173,7 @@ impl Build<'_> {
 
     /// Makes a part; `made` has those before it. Gives back what is odd, and yet no error.
     fn make(&self, part: Part, made: &Manifest) -> anyhow::Result<Vec<String>> {
-        let path = self.out.join(part.file());
+        let path = self.out.join(part.file(self.definition.format));
         match part {
             Part::Kernel => self.make_kernel(&path).map(|()| Vec::new()),
             Part::Initramfs => self.make_initramfs(&path, made).map(|()| Vec::new()),
@@ -193,18 +206,29 @@ impl Build<'_> {
 
     fn make_root(&self, path: &Path) -> anyhow::Result<Vec<String>> {
         let staging = tempfile::Builder::new().prefix(output::STAGING).tempdir_in(self.out)?;
+        let begun = std::fs::metadata(staging.path())?.modified()?;
         let notes = self.ingredients.assemble(staging.path())?;
+        tree::settle(staging.path(), begun, self.ingredients.epoch())?;
         let part = host::unfinished(path);
-        let compression = match self.definition.compression {
+        match self.definition.format {
+            Format::Wim => self.capture(staging.path(), &part)?,
+            Format::Squashfs => filesystem::squashfs(staging.path(), &part, self.ingredients.epoch())?,
+            Format::Erofs => filesystem::erofs(staging.path(), &part)?,
+        }
+        std::fs::rename(&part, path)?;
+        Ok(notes)
+    }
+
+    fn capture(&self, tree: &Path, to: &Path) -> anyhow::Result<()> {
+        let compression = match self.definition.compression.unwrap_or_default() {
             Compression::None => wim::capture::Compression::None,
             Compression::Xpress => wim::capture::Compression::Xpress,
             Compression::Lzx => wim::capture::Compression::Lzx,
             Compression::Lzms => wim::capture::Compression::Lzms,
         };
         let options = wim::capture::CaptureOptions { compression, solid: self.definition.solid, ..Default::default() };
-        wim::capture::capture(staging.path(), &part, &options)?;
-        std::fs::rename(&part, path)?;
-        Ok(notes)
+        wim::capture::capture(tree, to, &options)?;
+        Ok(())
     }
 
     /// `boot.toml` as `init` reads it, and accepts it.
@@ -214,8 +238,13 @@ impl Build<'_> {
         modules.insert("load".into(), self.definition.modules.load.clone().into());
         modules.insert("auto".into(), self.definition.modules.auto.into());
         config.insert("modules".into(), modules.into());
+        let format = self.definition.format;
+        if format != Format::Wim {
+            // What init looks for where nobody says anything is root.wim.
+            config.entry("root").or_insert_with(|| format!("initrd:/{}", format.file()).into());
+        }
         if self.definition.pin_root
-            && let Some(root) = made.outputs.get(Part::Root.file())
+            && let Some(root) = made.outputs.get(self.definition.format.file())
         {
             let verify = config.entry("verify").or_insert_with(|| toml::Table::new().into());
             let verify = verify.as_table_mut().context("[boot] verify must be a table")?;

@@ -79,7 +79,8 @@ impl<'a> Ingredients<'a> {
     pub fn inputs(&self) -> anyhow::Result<Inputs> {
         let mut inputs = Inputs::default();
         let definition = self.definition;
-        inputs.setting("compression", &format!("{:?}", definition.compression));
+        inputs.setting("format", definition.format.file());
+        inputs.setting("compression", &format!("{:?}", definition.compression.unwrap_or_default()));
         inputs.setting("solid", &definition.solid.to_string());
         inputs.setting("image.toml", &self.image_info());
         inputs.setting("exclude", &format!("{:?}", definition.exclude));
@@ -117,6 +118,11 @@ impl<'a> Ingredients<'a> {
     pub fn note_definition(&self, inputs: &mut Inputs, path: &Path) -> anyhow::Result<()> {
         inputs.add("file", &file_name(path), path, Detail::Content)?;
         self.packages.iter().try_for_each(|package| package.note_list(inputs))
+    }
+
+    /// The time of what has no time of its own, in seconds since 1970.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Makes the root in the empty folder `target`. Gives back what is odd, and yet no error.

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
+use rustix::fs::{AtFlags, Timespec, Timestamps};
 
 use super::host::entries;
 
@@ -22,6 +23,24 @@ pub fn epoch() -> anyhow::Result<u64> {
     let Some(given) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(OURS) };
     let seconds = given.to_str().and_then(|seconds| seconds.parse().ok());
     seconds.with_context(|| format!("SOURCE_DATE_EPOCH={} is no number of seconds", given.display()))
+}
+
+/// Gives the time `epoch` to all that the build changed in passing: folders that got something, links, the root itself.
+/// That is what is no older than `begun`; files have their own time, or got this one when they were added.
+pub fn settle(path: &Path, begun: SystemTime, epoch: u64) -> anyhow::Result<()> {
+    let cannot = || format!("cannot set the time of {}", path.display());
+    let meta = std::fs::symlink_metadata(path).with_context(cannot)?;
+    if meta.is_dir() {
+        for (_, path) in entries(path)? {
+            settle(&path, begun, epoch)?;
+        }
+    }
+    if meta.modified().with_context(cannot)? >= begun {
+        let time = Timespec { tv_sec: i64::try_from(epoch)?, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).with_context(cannot)?;
+    }
+    Ok(())
 }
 
 /// What a copy keeps of the original.

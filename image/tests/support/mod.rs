@@ -52,9 +52,9 @@ impl Bench {
 
     /// Writes the definition: what all have, and `lines`.
     pub fn define(&self, lines: &str) {
-        let common = "name = 'x'\nversion = '1'\ncompression = 'none'\n";
+        let compression = if lines.contains("format =") { "" } else { "compression = 'none'\n" };
         let kernel = if lines.contains("kernel =") { "" } else { "kernel = './bzImage'\n" };
-        self.write("image.toml", format!("{common}{kernel}{lines}\n"));
+        self.write("image.toml", format!("name = 'x'\nversion = '1'\n{compression}{kernel}{lines}\n"));
     }
 
     /// Makes a package of `folder`, whose files keep their owners.

@@ -272,12 +272,10 @@ fn mount(
     }
     // It may be left from an attempt before; what matters is that it is there.
     let _ = std::fs::create_dir(MOUNT_POINT);
-    let registered = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let mut first = None;
     let mut told = String::new();
     for driver in kind.drivers() {
-        if !is_registered(driver, &registered)
-            && let Err(warning) = modules.load(&format!("fs-{driver}"), "")
+        if let Err(warning) = modules.load_file_system(driver)
             && told.is_empty()
         {
             told = format!("; {warning}");
@@ -298,11 +296,6 @@ fn mount(
     Err(Error::Mount { device, kind, source: errno.into(), modules })
 }
 
-/// Whether the kernel has a driver already, by the text of `/proc/filesystems`: its name stands last in its line.
-fn is_registered(driver: &str, filesystems: &str) -> bool {
-    filesystems.lines().any(|line| line.split_whitespace().next_back() == Some(driver))
-}
-
 /// The image in the mounted file system. Links are followed as if that were the root: none leads out of it.
 fn inside(device: String, path: &Path, mount: Mounted, protected: Protected) -> Result<Located, Error> {
     match FileIn::find(Path::new(MOUNT_POINT), path).and_then(|file| file.path()) {
@@ -318,13 +311,6 @@ fn inside(device: String, path: &Path, mount: Mounted, protected: Protected) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_driver_that_the_kernel_has_is_not_looked_for() {
-        let text = "nodev\tsysfs\nnodev\ttmpfs\n\text3\n\text4\n";
-        assert!(is_registered("ext4", text) && is_registered("tmpfs", text));
-        assert!(!is_registered("ext2", text) && !is_registered("nodev", text) && !is_registered("ext", text));
-    }
 
     #[test]
     fn a_file_that_the_initramfs_lacks_is_named() {

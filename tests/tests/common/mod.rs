@@ -1,6 +1,8 @@
 //! What the whole-system tests share: asking the supervisor in the guest about its units.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod root;
+
 use std::time::Instant;
 
 use serde_json::Value;
