@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn an_image_that_is_mounted_takes_its_copy_and_leaves_the_rest_to_what_is_written() {
-        let need = Need { bytes: 100 * MIB, inodes: 0, working: 4 * MIB };
+        let need = Need { bytes: 100 * MIB, inodes: 0, working: 4 * MIB, freed: 0 };
         let limits = check(Kind::Mounted, need, 300 * MIB).unwrap();
         assert_eq!(limits.bytes, 100 * MIB);
         let text = check(Kind::Mounted, need, 110 * MIB).unwrap_err().to_string();
@@ -182,7 +182,7 @@ mod tests {
         fn what_is_accepted_fits_and_what_fits_is_within_the_limits(
             bytes in any::<u64>(), inodes in any::<u64>(), working in any::<u64>(), available in any::<u64>(),
         ) {
-            if let Ok(limits) = check(Kind::Unpacked, Need { bytes, inodes, working }, available) {
+            if let Ok(limits) = check(Kind::Unpacked, Need { bytes, inodes, working, freed: 0 }, available) {
                 prop_assert!(bytes < available && bytes <= limits.bytes && inodes <= limits.inodes);
             }
         }
