@@ -26,6 +26,9 @@ mod bytes;
 pub mod capture;
 mod codec;
 pub mod error;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod header;
 mod meta;
 mod metadata;
