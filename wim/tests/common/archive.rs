@@ -101,6 +101,39 @@ fn newc(out: &mut Vec<u8>, fields: [u64; 6], device: (u64, u64), name: &[u8], co
     pad(out);
 }
 
+/// Archives that put something where a link of theirs leads, in each way that there is: below it, by another name for
+/// what is below it, in its place. `to` is the link's target, a directory with a file `file`.
+pub fn through_a_link(to: &str) -> (Vec<u8>, Vec<u8>) {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, kind: tar::EntryType, link: Option<&str>, contents: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1);
+        header.set_size(contents.len() as u64);
+        match link {
+            Some(link) => builder.append_link(&mut header, name, link).unwrap(),
+            None => builder.append_data(&mut header, name, contents).unwrap(),
+        }
+    };
+    add("up", tar::EntryType::Symlink, Some(to), b"");
+    add("other", tar::EntryType::Link, Some("up/file"), b"");
+    add("up/new", tar::EntryType::Regular, None, b"escaped");
+    add("up", tar::EntryType::Directory, None, b"");
+    add("up/file", tar::EntryType::Fifo, None, b"");
+    let tar = builder.into_inner().unwrap();
+
+    let mut cpio = Vec::new();
+    newc(&mut cpio, [1, 0o120_777, 0, 0, 1, 1], (0, 0), b"up", to.as_bytes());
+    newc(&mut cpio, [2, 0o100_644, 0, 0, 2, 1], (0, 0), b"up/new", b"escaped");
+    newc(&mut cpio, [2, 0o100_644, 0, 0, 2, 1], (0, 0), b"other", b"again");
+    newc(&mut cpio, [3, 0o040_755, 0, 0, 1, 1], (0, 0), b"up", &[]);
+    newc(&mut cpio, [0, 0, 0, 0, 1, 0], (0, 0), b"TRAILER!!!", &[]);
+    (tar, cpio)
+}
+
 /// zstd frames with checksums, of about the same size each.
 pub fn in_frames(bytes: &[u8], frames: usize) -> Vec<u8> {
     let mut compressor = zstd::bulk::Compressor::new(3).unwrap();

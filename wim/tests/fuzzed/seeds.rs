@@ -98,6 +98,12 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     seeds
 }
 
+/// Seeds that are to be refused: they try to leave the target.
+pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let archives = ["/outside", "../outside"].map(archive::through_a_link);
+    archives.into_iter().flat_map(|(tar, cpio)| [("tar", tar), ("cpio", cpio)]).collect()
+}
+
 /// A zstd frame that holds `bytes` as they are: RFC 8878, 3.1.1, with raw blocks of at most 128 KiB.
 pub fn stored_frame(bytes: &[u8]) -> Vec<u8> {
     // No checksum, no content size; a window of 128 KiB: exponent 7 over 1 KiB.
