@@ -262,16 +262,25 @@ fn options(format: usize) -> CaptureOptions<'static> {
 proptest! {
     #![proptest_config(cases(40))]
     #[test]
-    fn what_we_capture_we_unpack(tree in trees(), format in 0..FORMATS.len(), workers in 1_usize..4) {
+    fn what_we_capture_we_unpack(
+        tree in trees(),
+        format in 0..FORMATS.len(),
+        workers in 1_usize..4,
+        consume in any::<bool>(),
+    ) {
         if !is_root() {
             return Ok(());
         }
-        let grown = Grown::new(&tree);
-        let (image, out) = (grown.path("image"), grown.path("out"));
+        let (grown, memory) = (Grown::new(&tree), common::fast_dir());
+        let (image, out) = (memory.path().join("image"), grown.path("out"));
         capture(&grown.tree(), &image, &options(format)).unwrap();
-        let need = wim::root::open(&image, None).unwrap().need().unwrap();
-        let report = unpack(&image, &out, workers).unwrap();
-        assert_same(&grown.tree(), &out, &format!("{:?}, {workers} workers", FORMATS[format]));
+        fs::create_dir(&out).unwrap();
+        let consume = consume && wim::root::is_consumable(&image);
+        let unpacking = wim::UnpackOptions { workers: workers.try_into().ok(), consume, ..Default::default() };
+        let root = wim::root::open(&image, None).unwrap();
+        let need = root.need_with(&unpacking).unwrap();
+        let report = root.unpack(&out, &unpacking).unwrap();
+        assert_same(&grown.tree(), &out, &format!("{:?}, {workers} workers, freed {consume}", FORMATS[format]));
         prop_assert_eq!(report.notes, Vec::<String>::new());
         prop_assert_eq!(report.entries, need.inodes);
     }
