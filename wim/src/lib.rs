@@ -31,6 +31,9 @@ mod codec;
 mod contents;
 pub mod error;
 pub mod filesystem;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod header;
 pub mod listing;
 mod meta;

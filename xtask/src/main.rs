@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod fuzz;
 mod progress;
 mod run;
 mod setup;
@@ -32,6 +33,8 @@ enum Command {
     /// Measure what the project promises to be fast or small
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Feed a part of the reader with changed inputs for some minutes; without a target, list them
+    Fuzz(fuzz::Args),
     /// Build the device binaries and mmos-image, and nothing else
     Build,
     /// Build images: by name from rootfs/images, or by the path of a definition
@@ -49,6 +52,7 @@ fn main() -> std::process::ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::test(&args),
         Command::Bench(command) => bench::bench(&command),
+        Command::Fuzz(args) => fuzz::fuzz(&args),
         Command::Build => setup::install(setup::Purpose::Build).and_then(|()| build::binaries()),
         Command::Image { images, refresh } => setup::install(setup::Purpose::Build)
             .and_then(|()| build::binaries())

@@ -19,6 +19,10 @@ pub enum Purpose {
     Test,
     /// Building, and all that ours is measured beside.
     Bench,
+    /// Building fuzzers.
+    Fuzz,
+    /// Counting instructions.
+    Instructions,
 }
 
 /// Package, and what needs it.
@@ -53,6 +57,15 @@ const BENCH: [(&str, &str); 3] = [
     ("squashfs-tools", "mksquashfs and unsquashfs"),
     ("util-linux", "chrt, which runs what is measured ahead of other work"),
 ];
+const INSTRUCTIONS: [(&str, &str); 2] = [
+    ("valgrind", "counts instructions"),
+    ("libc6-dbg", "names of libc's functions, without which valgrind does not start"),
+];
+const FUZZ: [(&str, &str); 3] = [
+    ("clang", "compiles the codecs for libFuzzer and AddressSanitizer"),
+    ("libclang-rt-dev", "what wimlib's configure links its trials with"),
+    ("llvm", "llvm-symbolizer, which names functions in a report"),
+];
 
 /// Installs what is missing.
 ///
@@ -68,6 +81,12 @@ pub fn install(purpose: Purpose) -> anyhow::Result<()> {
     }
     if purpose == Purpose::Bench {
         wanted.extend(BENCH.map(|(name, _)| name));
+    }
+    if purpose == Purpose::Instructions {
+        wanted.extend(INSTRUCTIONS.map(|(name, _)| name));
+    }
+    if purpose == Purpose::Fuzz {
+        wanted.extend(FUZZ.map(|(name, _)| name));
     }
     let missing = missing(&wanted)?;
     // Kernels and roots are fetched by apt, too, which needs its lists; unless they are in the cache already.

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::cast_sign_loss, dead_code)]
 
+pub mod archive;
+pub mod watchdog;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -73,9 +76,11 @@ pub fn snapshot(root: &Path) -> BTreeMap<PathBuf, Facts> {
 }
 
 fn xattrs(path: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let mut names = vec![0; 65536];
-    let len = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0);
     let mut found = BTreeMap::new();
+    // Most files have none, and thousands of them are compared: the size is asked for first.
+    let len = rustix::fs::llistxattr(path, &mut [0_u8; 0][..]).unwrap_or(0);
+    let mut names = vec![0; len];
+    let len = if len == 0 { 0 } else { rustix::fs::llistxattr(path, &mut names[..]).unwrap() };
     for name in names[..len].split(|b| *b == 0).filter(|n| !n.is_empty()) {
         let mut value = vec![0; 65536];
         let len = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
@@ -186,7 +191,7 @@ pub fn rich_tree(root: &Path) {
     set_time(&root.join("fifo"), -5, 300);
 }
 
-fn set_xattr(path: &Path, name: &str, value: &[u8]) {
+pub fn set_xattr(path: &Path, name: &str, value: &[u8]) {
     rustix::fs::lsetxattr(path, name, value, XattrFlags::empty())
         .unwrap_or_else(|e| panic!("{}: {name}: {e}; the tests need a file system with attributes", path.display()));
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the project measures, each by one command.
 
 mod compare;
+mod instructions;
 mod measure;
 mod subjects;
 mod wim;
@@ -11,10 +12,13 @@ use clap::Subcommand;
 pub enum Bench {
     /// Time and memory of unpacking a root, beside wimlib and other ways to fill a directory
     Wim(wim::Args),
+    /// Instructions of the reader, beside those that it took before
+    Instructions(instructions::Args),
 }
 
 pub fn bench(command: &Bench) -> anyhow::Result<()> {
     match command {
         Bench::Wim(args) => wim::wim(args),
+        Bench::Instructions(args) => instructions::instructions(args),
     }
 }

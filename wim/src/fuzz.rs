@@ -1,0 +1,149 @@
+//! Doors for the fuzzers in `fuzz/` and for the test that runs their corpus, to what lies behind a check that no fuzzer
+//! passes, or that is not public. For tests alone: feature `fuzz`, which nothing that is shipped has.
+
+use sha1::{Digest, Sha1};
+
+use crate::blob::Hash;
+use crate::bytes::array;
+use crate::codec::{Codec, Compression};
+use crate::error::{ArchiveError, WimError};
+use crate::header::{Header, ResourceHeader};
+use crate::resource::{Layout, Solid, read, read_whole, resize};
+use crate::root::{Need, UnpackOptions};
+use crate::tree::{Kind, Tree};
+use crate::{archive, metadata, name};
+
+/// More than this is not unpacked: a fuzzer learns nothing from large contents.
+const MOST: u64 = 4 << 20;
+/// Blobs whose hashes are made sound; a seed has fewer.
+const MOST_BLOBS: usize = 64;
+const ENTRY_LEN: usize = 50;
+const HASH_AT: usize = 30;
+
+/// The parser of an image's metadata, without the SHA-1 that stands before it.
+///
+/// # Errors
+/// When the metadata is damaged.
+pub fn metadata(bytes: &[u8]) -> Result<Tree, WimError> {
+    metadata::parse(bytes)
+}
+
+/// What of a parsed tree could not be put into a directory, or is not bound to the bytes that it came from; `None` where
+/// all is sound.
+pub fn contradiction(tree: &Tree, bytes: usize) -> Option<&'static str> {
+    let name_of = |n: &u32| tree.name(*n);
+    for (at, entry) in tree.names.iter().enumerate() {
+        if tree.inode(entry.inode).is_none() {
+            return Some("a name is of no inode");
+        }
+        if at == 0 {
+            continue;
+        }
+        if name::refused(&entry.name).is_some() {
+            return Some("a name is none that a directory can have");
+        }
+        // A parent stands before what is in it, so that there is no cycle.
+        let parent = usize::try_from(entry.parent).ok().filter(|parent| *parent < at);
+        let parent = parent.and_then(|parent| tree.names.get(parent)).and_then(|name| tree.inode(name.inode));
+        if parent.is_none_or(|inode| inode.kind != Kind::Directory) {
+            return Some("a name is in no directory");
+        }
+        if u32::try_from(at).is_ok_and(|at| tree.path(at).len() > name::MAX_PATH) {
+            return Some("a path is longer than Linux can open");
+        }
+    }
+    if tree.inodes.iter().any(|inode| inode.names.is_empty() || inode.names.iter().any(|n| name_of(n).is_none())) {
+        return Some("an inode has no name");
+    }
+    // An entry takes at least 102 bytes of the metadata.
+    if tree.names.len() > bytes / 102 { Some("there are more names than bytes for them") } else { None }
+}
+
+/// A compressed resource of its own: chunk table, then chunks, through wimlib's decompressors. Of at most 4 MiB.
+///
+/// # Errors
+/// When the table or a chunk is damaged.
+pub fn resource(
+    bytes: Vec<u8>,
+    compression: Compression,
+    chunk_size: u32,
+    size: u64,
+    pipable: bool,
+) -> Result<Vec<u8>, WimError> {
+    let flags = ResourceHeader::COMPRESSED;
+    let at = ResourceHeader { stored: bytes.len() as u64, flags, offset: 0, size };
+    read_whole(&bytes, &at, Layout { compression, chunk_size, pipable }, "a resource", MOST)
+}
+
+/// A solid resource: its header, table and first chunks. `Ok(false)` where a chunk is damaged.
+///
+/// # Errors
+/// When header or table are damaged.
+pub fn solid(bytes: &Vec<u8>) -> Result<bool, WimError> {
+    let flags = ResourceHeader::COMPRESSED | ResourceHeader::SOLID;
+    let at = ResourceHeader { stored: bytes.len() as u64, flags, offset: 0, size: 0 };
+    let solid = Solid::read(bytes, 1, &at, 1 << 16)?;
+    let (mut codec, mut out) = (Codec::default(), Vec::new());
+    let mut left = solid.size;
+    for (begin, end) in solid.starts.iter().zip(solid.starts.iter().skip(1)) {
+        let len = left.min(solid.chunk_size.into());
+        if len > MOST || solid.size.saturating_sub(left) > MOST {
+            break;
+        }
+        let input = read(bytes, *begin, end.saturating_sub(*begin))?;
+        resize(&mut out, len)?;
+        if codec.chunk(solid.compression, solid.chunk_size, &input, &mut out)?.is_err() {
+            return Ok(false);
+        }
+        left = left.saturating_sub(len);
+    }
+    Ok(true)
+}
+
+/// What an archive takes, from memory. `None` where it is no archive.
+///
+/// # Errors
+/// When it is damaged.
+pub fn measured(bytes: Vec<u8>) -> Result<Option<Need>, ArchiveError> {
+    match archive::Archive::open(Box::new(bytes))? {
+        archive::Inside::Archive(archive) => archive.need(&UnpackOptions::default()).map(Some),
+        archive::Inside::Unknown(_) => Ok(None),
+    }
+}
+
+/// Puts the right SHA-1 wherever `image` gives one of contents or metadata, so that a change of them is unpacked and not
+/// merely noticed. Of solid resources the hashes stay as they are, and so do those of a table that is compressed.
+pub fn sound_hashes(image: &mut Vec<u8>) {
+    let Ok(header) = Header::find(&*image) else { return };
+    let table = header.blob_table;
+    if table.has(ResourceHeader::COMPRESSED) || table.check_inside("", image.len() as u64).is_err() {
+        return;
+    }
+    let Ok(begin) = usize::try_from(table.offset) else { return };
+    let entries = usize::try_from(table.stored).unwrap_or(0) / ENTRY_LEN;
+    let hashed = |image: &Vec<u8>, at: &ResourceHeader| {
+        read_whole(image, at, header.layout(), "", MOST).ok().map(|bytes| Hash::from(Sha1::digest(bytes)))
+    };
+    // Contents first: metadata that is not compressed names them by their hashes, and changes with them.
+    for is_metadata in [false, true] {
+        for entry in (0..entries.min(MOST_BLOBS)).map(|n| begin.saturating_add(n.saturating_mul(ENTRY_LEN))) {
+            let Some(at) = ResourceHeader::parse(image, entry) else { return };
+            let hash_at = entry.saturating_add(HASH_AT);
+            let Some(old) = array::<20>(image, hash_at) else { return };
+            if at.has(ResourceHeader::SOLID) || at.has(ResourceHeader::METADATA) != is_metadata || old == [0; 20] {
+                continue;
+            }
+            let Some(new) = hashed(image, &at).filter(|new| *new != old) else { continue };
+            let places: Vec<usize> = if is_metadata {
+                vec![hash_at]
+            } else {
+                image.windows(20).enumerate().filter(|(_, bytes)| *bytes == old).map(|(at, _)| at).collect()
+            };
+            for at in places {
+                if let Some(place) = image.get_mut(at..at.saturating_add(20)) {
+                    place.copy_from_slice(&new);
+                }
+            }
+        }
+    }
+}

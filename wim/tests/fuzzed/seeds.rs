@@ -1,0 +1,121 @@
+//! What a fuzzer begins with: small sound inputs of every kind, made by our own writer when they are needed.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use wim::capture::{CaptureOptions, Compression, capture};
+
+use crate::common::{self, archive, contents};
+
+const FORMATS: [(Compression, bool, Option<u32>); 7] = [
+    (Compression::None, false, None),
+    (Compression::Xpress, false, Some(4096)),
+    (Compression::Lzx, false, Some(32768)),
+    (Compression::Lzms, false, Some(32768)),
+    (Compression::Xpress, true, Some(4096)),
+    (Compression::Lzx, true, Some(32768)),
+    (Compression::Lzms, true, Some(32768)),
+];
+
+/// A tree with one of each kind of entry; the links lead out of the target where they are followed.
+fn grow(tree: &Path, large: usize) {
+    fs::create_dir_all(tree.join("d/e")).unwrap();
+    fs::write(tree.join("d/large"), contents(1, large)).unwrap();
+    fs::write(tree.join("d/e/small"), "#!/bin/sh\n").unwrap();
+    fs::write(tree.join("equal"), "#!/bin/sh\n").unwrap();
+    fs::write(tree.join("empty"), "").unwrap();
+    fs::hard_link(tree.join("d/e/small"), tree.join("hard")).unwrap();
+    symlink("../../outside", tree.join("up")).unwrap();
+    symlink("/outside/file", tree.join("link")).unwrap();
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, tree.join("fifo"), kind, rustix::fs::Mode::RUSR, 0).unwrap();
+    if common::is_root() {
+        common::set_xattr(&tree.join("d"), "trusted.mark", b"value");
+        common::set_xattr(&tree.join("equal"), "security.mark", b"");
+    }
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// The resource headers of a WIM's blob table: stored bytes, flags, size.
+fn resources(wim: &[u8]) -> Vec<(&[u8], u8, u64)> {
+    let (begin, len) = (u64_at(wim, 0x38) as usize, u64_at(wim, 0x40) as usize);
+    let entries = (begin..begin + len).step_by(50);
+    let resource = |at: usize| {
+        let word = u64_at(wim, at);
+        let (stored, offset) = ((word & 0x00ff_ffff_ffff_ffff) as usize, u64_at(wim, at + 8) as usize);
+        Some((wim.get(offset..offset + stored)?, wim[at + 7], u64_at(wim, at + 16)))
+    };
+    entries.filter_map(resource).collect()
+}
+
+/// All seeds: the name of the target, and an input for it.
+pub fn all() -> Vec<(&'static str, Vec<u8>)> {
+    let work = common::fast_dir();
+    let mut seeds = Vec::new();
+    for (large, formats) in [(0, &FORMATS[..1]), (9000, &FORMATS[..2]), (40_000, &FORMATS[2..]), (9000, &FORMATS[4..5])]
+    {
+        let tree = tempfile::tempdir_in(work.path()).unwrap();
+        grow(tree.path(), large);
+        for (compression, solid, chunk_size) in formats {
+            let options = CaptureOptions {
+                compression: *compression,
+                solid: *solid,
+                chunk_size: *chunk_size,
+                ..CaptureOptions::default()
+            };
+            let image = work.path().join("image");
+            capture(tree.path(), &image, &options).unwrap();
+            let bytes = fs::read(&image).unwrap();
+            for (resource, flags, size) in resources(&bytes) {
+                let is_metadata = flags & 2 != 0;
+                if is_metadata && *compression == Compression::None {
+                    seeds.push(("metadata", resource.to_vec()));
+                }
+                let kind = match compression {
+                    _ if flags & 0x10 != 0 && size == 1 << 32 => 3,
+                    Compression::Xpress if flags & 0x14 == 4 => 0,
+                    Compression::Lzx if flags & 0x14 == 4 => 1,
+                    Compression::Lzms if flags & 0x14 == 4 => 2,
+                    _ => continue,
+                };
+                let size = size.to_le_bytes();
+                let exponent = chunk_size.unwrap_or(1).trailing_zeros() as u8;
+                seeds.push(("chunks", [&[kind, exponent, size[0], size[1], size[2]], resource].concat()));
+            }
+            seeds.push(("header", bytes.clone()));
+            seeds.push(("apply", bytes));
+        }
+        if large < 10_000 {
+            let (tar, cpio) = (archive::tar(tree.path()), archive::cpio(tree.path()));
+            seeds.extend([("apply", archive::in_frames(&tar, 2)), ("apply", archive::in_frames(&cpio, 1))]);
+            seeds.extend([("tar", tar), ("cpio", cpio)]);
+        }
+    }
+    seeds
+}
+
+/// Seeds that are to be refused: they try to leave the target.
+pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let archives = ["/outside", "../outside"].map(archive::through_a_link);
+    archives.into_iter().flat_map(|(tar, cpio)| [("tar", tar), ("cpio", cpio)]).collect()
+}
+
+/// A zstd frame that holds `bytes` as they are: RFC 8878, 3.1.1, with raw blocks of at most 128 KiB.
+pub fn stored_frame(bytes: &[u8]) -> Vec<u8> {
+    // No checksum, no content size; a window of 128 KiB: exponent 7 over 1 KiB.
+    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
+    let blocks = bytes.chunks(128 << 10).collect::<Vec<_>>();
+    for (n, block) in blocks.iter().enumerate() {
+        let is_last = u32::from(n + 1 == blocks.len());
+        out.extend_from_slice(&(is_last | (block.len() as u32) << 3).to_le_bytes()[..3]);
+        out.extend_from_slice(block);
+    }
+    if bytes.is_empty() {
+        out.extend([1, 0, 0]);
+    }
+    out
+}
