@@ -35,6 +35,7 @@ pub mod filesystem;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod header;
+mod holes;
 pub mod listing;
 mod meta;
 mod metadata;

@@ -7,13 +7,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::TargetError;
+use crate::holes;
 use crate::meta::{Meta, Special, Time};
 use crate::notes::Notes;
 
@@ -218,11 +218,21 @@ impl Target {
         self.create_with(at, PRIVATE_FILE)
     }
 
-    /// A new regular file with `contents`, whole: owner, mode, times and all.
-    pub(crate) fn file(&self, at: &Entry<'_>, contents: &[u8], meta: &Meta, notes: &Notes) -> Result<(), TargetError> {
+    /// A new regular file with `contents`, whole: owner, mode, times and all; with `sparse`, holes where it is zeros.
+    pub(crate) fn file(
+        &self,
+        at: &Entry<'_>,
+        contents: &[u8],
+        sparse: bool,
+        meta: &Meta,
+        notes: &Notes,
+    ) -> Result<(), TargetError> {
         let is_right = self.born.is_some_and(|born| born.suits(meta));
         let file = self.create_with(at, if is_right { mode(meta, false) } else { PRIVATE_FILE })?;
-        file.write_all_at(contents, 0).map_err(|e| self.failed("write", at.path, e))?;
+        holes::write(&file, contents, 0, sparse).map_err(|e| self.failed("write", at.path, e))?;
+        if sparse {
+            file.set_len(contents.len() as u64).map_err(|e| self.failed("write", at.path, e))?;
+        }
         if is_right {
             return fs::futimens(&file, &times(meta)).map_err(|e| self.failed("set the times of", at.path, e));
         }

@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 
 use common::{assert_same, contents, rich_tree, run, unpack};
@@ -186,19 +186,34 @@ fn without_unix_data_modes_are_by_rule() {
 }
 
 #[test]
-fn a_file_with_holes_is_known_to_have_them() {
-    let work = tempfile::tempdir().unwrap();
-    let (tree, image) = (work.path().join("tree"), work.path().join("root.wim"));
+fn a_file_with_holes_has_them_again() {
+    let work = tempfile::tempdir_in("/dev/shm").unwrap();
+    let tree = work.path().join("tree");
     fs::create_dir(&tree).unwrap();
-    fs::File::create(tree.join("holes")).unwrap().set_len(1 << 20).unwrap();
-    fs::write(tree.join("full"), contents(1, 1 << 20)).unwrap();
-    capture(&tree, &image, &options(Compression::Lzx, false)).unwrap();
-    let wim = wim::Wim::open(Box::new(fs::read(&image).unwrap())).unwrap();
-    let tree = wim.tree(1).unwrap();
-    let files = tree.names.iter().zip(0..).skip(1);
-    let found: BTreeMap<Vec<u8>, bool> =
-        files.map(|(name, n)| (tree.path(n), tree.inodes[usize::try_from(name.inode).unwrap()].sparse)).collect();
-    assert_eq!(found, BTreeMap::from([(b"full".to_vec(), false), (b"holes".to_vec(), true)]));
+    // Small enough to be written at once, and too large for it; data in the middle, and a hole at the end.
+    for (name, size) in [("small", 200_000), ("large", 3_000_001)] {
+        let file = fs::File::create(tree.join(name)).unwrap();
+        file.write_all_at(&contents(1, 50_000), 70_000).unwrap();
+        file.set_len(size).unwrap();
+        // The same contents in files that have no holes.
+        fs::write(tree.join(format!("{name}, full")), fs::read(tree.join(name)).unwrap()).unwrap();
+    }
+    fs::File::create(tree.join("nothing else")).unwrap().set_len(1 << 20).unwrap();
+    let blocks = |root: &Path, name: &str| fs::metadata(root.join(name)).unwrap().blocks() * 512;
+    for (compression, solid) in FORMATS {
+        let image = work.path().join("root.wim");
+        capture(&tree, &image, &options(compression, solid)).unwrap();
+        for workers in [1, 3] {
+            let out = tempfile::tempdir_in(work.path()).unwrap();
+            unpack(&image, out.path(), workers).unwrap();
+            assert_same(&tree, out.path(), &format!("{compression:?}, solid {solid}"));
+            for (name, most) in [("small", 60_000), ("large", 60_000), ("nothing else", 0)] {
+                assert!(blocks(out.path(), name) <= most, "{name} takes {}", blocks(out.path(), name));
+            }
+            assert!(blocks(out.path(), "large, full") >= 3_000_000, "what had no holes got some");
+        }
+        fs::remove_file(&image).unwrap();
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::{Failure, OpenDirectories, Placer};
 use crate::blob::{Hash, Location};
 use crate::codec::{Codec, Compression};
 use crate::error::WimError;
+use crate::holes;
 use crate::meta::Meta;
 use crate::name::shown;
 use crate::reader::Wim;
@@ -299,7 +300,7 @@ impl<'a> Sink<'a> {
             target.symlink(at, &to, &inode.meta, notes)?;
             return Ok(true);
         }
-        target.file(at, bytes, &meta(inode, bytes), notes)?;
+        target.file(at, bytes, inode.sparse, &meta(inode, bytes), notes)?;
         self.advance(bytes.len() as u64);
         Ok(true)
     }
@@ -325,13 +326,17 @@ impl<'a> Sink<'a> {
             let directory = open.get(self.placer, first_name.parent)?;
             target.create(&directory.entry(&first_name.name, &path))
         })?;
-        file.write_all_at(bytes, offset).map_err(|e| target.failed("write", &path, e))?;
+        let has_holes = |n: u32| tree.inode(n).is_some_and(|inode| inode.sparse);
+        holes::write(&file, bytes, offset, has_holes(*first)).map_err(|e| target.failed("write", &path, e))?;
         self.advance(bytes.len() as u64);
         let (hash, file) = match assembly.hash(offset, bytes, item.blob.size) {
             Turn::Last(hash, Some(file)) => (hash, file),
             Turn::Last(_, None) | Turn::NotLast | Turn::Stopped => return Ok(()),
         };
         self.check(item, hash)?;
+        if has_holes(*first) {
+            file.set_len(item.blob.size).map_err(|e| target.failed("write", &path, e))?;
+        }
         let any_link = self.plan.users(item).iter().any(|n| matches!(tree.inode(*n), Some(i) if i.kind != Kind::File));
         if any_link {
             return self.reread(open, item, &file, &path);
@@ -344,7 +349,7 @@ impl<'a> Sink<'a> {
             self.placer.place(open, *user, |at| {
                 let Some(inode) = tree.inode(*user) else { return Ok(false) };
                 let copy = target.create(at)?;
-                copy_all(&file, &copy, item.blob.size).map_err(|e| target.failed("write", at.path, e))?;
+                copy_all(&file, &copy, item.blob.size, inode.sparse).map_err(|e| target.failed("write", at.path, e))?;
                 target.finish(&copy, at.path, &meta(inode, head), notes)?;
                 self.advance(item.blob.size);
                 Ok(true)
@@ -377,7 +382,7 @@ impl<'a> Sink<'a> {
             match inode.kind {
                 Kind::Special(what) => Ok(target.special(at, what, &inode.meta, notes)?),
                 _ => {
-                    target.file(at, b"", &inode.meta, notes)?;
+                    target.file(at, b"", false, &inode.meta, notes)?;
                     Ok(true)
                 }
             }
@@ -401,17 +406,17 @@ fn meta(inode: &Inode, contents: &[u8]) -> Meta {
     meta
 }
 
-fn copy_all(from: &File, to: &File, size: u64) -> std::io::Result<()> {
+fn copy_all(from: &File, to: &File, size: u64, holes: bool) -> std::io::Result<()> {
     let mut buffer = vec![0; 256 << 10];
     let mut at = 0;
     while at < size {
         let len = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
         let piece = buffer.get_mut(..len).unwrap_or_default();
         from.read_exact_at(piece, at)?;
-        to.write_all_at(piece, at)?;
+        holes::write(to, piece, at, holes)?;
         at = at.saturating_add(len as u64);
     }
-    Ok(())
+    if holes { to.set_len(size) } else { Ok(()) }
 }
 
 fn slice<T>(of: &[T], from: u64, to: u64) -> Option<&[T]> {
