@@ -3,6 +3,7 @@
 mod compare;
 mod instructions;
 mod measure;
+mod memory;
 mod subjects;
 mod wim;
 
@@ -12,6 +13,8 @@ use clap::Subcommand;
 pub enum Bench {
     /// Time and memory of unpacking a root, beside wimlib and other ways to fill a directory
     Wim(wim::Args),
+    /// The smallest RAM that a tree boots in, with its image freed while it is unpacked and without
+    Memory(memory::Args),
     /// Instructions of the reader, beside those that it took before
     Instructions(instructions::Args),
 }
@@ -19,6 +22,7 @@ pub enum Bench {
 pub fn bench(command: &Bench) -> anyhow::Result<()> {
     match command {
         Bench::Wim(args) => wim::wim(args),
+        Bench::Memory(args) => memory::memory(args),
         Bench::Instructions(args) => instructions::instructions(args),
     }
 }
