@@ -14,6 +14,11 @@ pub trait ReadAt: Send + Sync {
 
     /// Number of bytes. Of a block device all of them, however short the image at its start is.
     fn size(&self) -> u64;
+
+    /// Whether it ends where the image does. A block device goes on behind it, with whatever was there before.
+    fn ends_with_image(&self) -> bool {
+        true
+    }
 }
 
 /// A file or a block device.
@@ -21,6 +26,7 @@ pub trait ReadAt: Send + Sync {
 pub struct FileSource {
     file: File,
     size: u64,
+    is_file: bool,
 }
 
 impl FileSource {
@@ -31,7 +37,8 @@ impl FileSource {
     pub fn new(file: File) -> io::Result<FileSource> {
         // A block device's metadata says 0; its end does not.
         let size = (&file).seek(SeekFrom::End(0))?;
-        Ok(FileSource { file, size })
+        let is_file = file.metadata()?.is_file();
+        Ok(FileSource { file, size, is_file })
     }
 }
 
@@ -42,6 +49,10 @@ impl ReadAt for FileSource {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn ends_with_image(&self) -> bool {
+        self.is_file
     }
 }
 

@@ -71,7 +71,8 @@ impl<'a> Scanner<'a> {
     /// [`Scanner::resume`] has to come first.
     ///
     /// # Errors
-    /// `UnexpectedEof` where the source ends in a skippable frame; else what the system says.
+    /// `UnexpectedEof` where the source ends in a skippable frame; `InvalidData` where a file goes on with neither a frame
+    /// nor zeros: a frame with a damaged magic number, that must not be taken for the end; else what the system says.
     pub(super) fn next(&mut self) -> io::Result<Option<Frame>> {
         let mut announced = None;
         loop {
@@ -99,7 +100,11 @@ impl<'a> Scanner<'a> {
                     }
                     self.at = end;
                 }
-                _ => return Ok(None),
+                _ if head.iter().all(|byte| *byte == 0) || !self.source.ends_with_image() => return Ok(None),
+                _ => {
+                    let why = format!("what follows at byte {start} is no zstd frame");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                }
             }
         }
     }
@@ -253,6 +258,33 @@ mod tests {
         source.extend([0; 4096]);
         let got: Vec<_> = frames(&source).iter().map(|frame| (frame.start, frame.end)).collect();
         assert_eq!(got, expected);
+    }
+
+    /// A device goes on behind the image with what was there before; in a file that is a frame that was damaged.
+    #[test]
+    fn bytes_behind_the_last_frame_are_an_error_in_a_file_and_the_end_on_a_device() {
+        struct Device(Vec<u8>);
+        impl ReadAt for Device {
+            fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+                self.0.read_exact_at(buffer, offset)
+            }
+            fn size(&self) -> u64 {
+                self.0.size()
+            }
+            fn ends_with_image(&self) -> bool {
+                false
+            }
+        }
+        let mut source = [packed(b"first"), packed(b"second")].concat();
+        let second = packed(b"first").len();
+        source[second] ^= 1;
+        let error = |source: &dyn ReadAt| {
+            let mut scanner = Scanner::new(source);
+            assert!(scanner.next().unwrap().is_some());
+            scanner.next()
+        };
+        assert_eq!(error(&source).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(error(&Device(source)).unwrap(), None);
     }
 
     #[test]
