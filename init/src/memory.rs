@@ -155,6 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_freed_in_time_makes_room_and_is_named_where_that_is_not_enough() {
+        let need = Need { bytes: 100 * MIB, inodes: 1024, working: 4 * MIB, freed: 30 * MIB };
+        assert!(check(Kind::Unpacked, Need { freed: 0, ..need }, 100 * MIB).is_err());
+        assert!(check(Kind::Unpacked, need, 100 * MIB).is_ok());
+        let text = check(Kind::Unpacked, need, 80 * MIB).unwrap_err().to_string();
+        assert!(text.contains("needs 91 MiB of RAM (101 MiB unpacked, 20 MiB beside"), "{text}");
+        assert!(text.contains("less 30 MiB of the image that are freed meanwhile), and 80 MiB"), "{text}");
+    }
+
+    #[test]
     fn services_get_room_to_write_and_not_all_of_the_memory() {
         let need = Need { bytes: 100 * MIB, inodes: 1000, working: MIB, freed: 0 };
         let limits = check(Kind::Unpacked, need, 1001 * MIB).unwrap();
@@ -180,10 +190,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_accepted_fits_and_what_fits_is_within_the_limits(
-            bytes in any::<u64>(), inodes in any::<u64>(), working in any::<u64>(), available in any::<u64>(),
+            bytes in any::<u64>(), inodes in any::<u64>(), working in any::<u64>(), freed in any::<u64>(),
+            available in any::<u64>(),
         ) {
-            if let Ok(limits) = check(Kind::Unpacked, Need { bytes, inodes, working, freed: 0 }, available) {
-                prop_assert!(bytes < available && bytes <= limits.bytes && inodes <= limits.inodes);
+            // No more is freed than was written meanwhile.
+            let freed = freed.min(bytes);
+            if let Ok(limits) = check(Kind::Unpacked, Need { bytes, inodes, working, freed }, available) {
+                prop_assert!(bytes < available.saturating_add(freed));
+                prop_assert!(bytes <= limits.bytes && inodes <= limits.inodes);
             }
         }
     }
