@@ -43,6 +43,7 @@ mod name;
 mod notes;
 mod pipable;
 mod reader;
+mod recent;
 mod reparse;
 mod resource;
 pub mod root;

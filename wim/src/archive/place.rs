@@ -11,6 +11,7 @@ use crate::error::{ArchiveError, TargetError};
 use crate::meta::Meta;
 use crate::name::shown;
 use crate::notes::Notes;
+use crate::recent::OpenDirectories;
 use crate::root::Progress;
 use crate::target::{Directory, Target};
 
@@ -21,32 +22,9 @@ pub(super) struct Place<'a> {
     /// Every directory made so far, with what it gets when it is full. The root is the empty path.
     directories: BTreeMap<Vec<u8>, Meta>,
     held: Held,
-    open: OpenDirectories,
+    open: OpenDirectories<Vec<u8>>,
     entries: u64,
     bytes: u64,
-}
-
-/// Directories that stay open for the next entries: an archive goes down a tree and up again.
-#[derive(Default)]
-struct OpenDirectories {
-    recent: Vec<(Vec<u8>, Directory)>,
-}
-
-const MOST_OPEN: usize = 16;
-
-impl OpenDirectories {
-    /// The directory of this path, opened unless it is open; to be given back.
-    fn take(&mut self, target: &Target, path: &[u8]) -> Result<(Vec<u8>, Directory), TargetError> {
-        match self.recent.iter().position(|(open, _)| open == path) {
-            Some(at) => Ok(self.recent.remove(at)),
-            None => Ok((path.to_vec(), target.directory(path)?)),
-        }
-    }
-
-    fn give_back(&mut self, open: (Vec<u8>, Directory)) {
-        self.recent.truncate(MOST_OPEN.saturating_sub(1));
-        self.recent.insert(0, open);
-    }
 }
 
 /// What a directory gets that no entry describes.
@@ -96,10 +74,8 @@ impl<'a> Place<'a> {
         self.held.path(path)?;
         self.held.meta(&meta)?;
         let (parent, name) = split(path);
-        let directory = self.open.take(self.target, parent)?;
-        let made = self.target.make_directory(&directory.1.entry(name, path));
-        self.open.give_back(directory);
-        match made {
+        let directory = self.open.get(parent, || self.target.directory(parent))?;
+        match self.target.make_directory(&directory.entry(name, path)) {
             // All directories are known, so what stands there is none.
             Err(error) if exists(&error) => return Err(both_ways(path)),
             made => made?,
@@ -188,10 +164,8 @@ impl Visitor for Place<'_> {
         }
         self.make_parents(&entry.path)?;
         let (parent, _) = split(&entry.path);
-        let directory = self.open.take(self.target, parent)?;
-        let created = self.create(&directory.1, entry, contents);
-        self.open.give_back(directory);
-        created
+        let directory = self.open.get(parent, || self.target.directory(parent))?;
+        self.create(&directory, entry, contents)
     }
 }
 

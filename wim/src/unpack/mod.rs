@@ -16,6 +16,7 @@ mod worker;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use crate::error::{TargetError, WimError};
 use crate::notes::Notes;
@@ -145,41 +146,21 @@ struct Placer<'a> {
     notes: &'a Notes,
 }
 
-/// Directories that stay open for the next entries; neighbours in the source mostly are neighbours in the tree.
-#[derive(Default)]
-struct OpenDirectories {
-    recent: Vec<(u32, Directory)>,
-}
-
-const MOST_OPEN: usize = 16;
-
-impl OpenDirectories {
-    /// The directory of this name, opened unless it is open.
-    fn get(&mut self, placer: &Placer<'_>, name: u32) -> Result<&Directory, TargetError> {
-        match self.recent.iter().position(|(n, _)| *n == name) {
-            Some(at) => {
-                if let Some(front) = self.recent.get_mut(..=at) {
-                    front.rotate_right(1);
-                }
-            }
-            None => {
-                let opened = placer.target.directory(&placer.tree.path(name))?;
-                self.recent.truncate(MOST_OPEN.saturating_sub(1));
-                self.recent.insert(0, (name, opened));
-            }
-        }
-        let found = self.recent.first().map(|(_, directory)| directory);
-        found.ok_or_else(|| placer.target.failed("open directory", b"", std::io::ErrorKind::NotFound))
-    }
-}
+/// Directories that are open, by their names.
+type OpenDirectories = crate::recent::OpenDirectories<u32>;
 
 impl Placer<'_> {
+    /// The directory of this name, opened unless it is open.
+    fn directory(&self, open: &mut OpenDirectories, name: u32) -> Result<Rc<Directory>, TargetError> {
+        open.get(&name, || self.target.directory(&self.tree.path(name)))
+    }
+
     fn make_directories(&self) -> Result<(), TargetError> {
         let mut open = OpenDirectories::default();
         for (name, n) in self.tree.names.iter().zip(0_u32..).skip(1) {
             if self.tree.inode(name.inode).is_some_and(|i| i.kind == Kind::Directory) {
                 let path = self.tree.path(n);
-                self.target.make_directory(&open.get(self, name.parent)?.entry(&name.name, &path))?;
+                self.target.make_directory(&self.directory(&mut open, name.parent)?.entry(&name.name, &path))?;
             }
         }
         Ok(())
@@ -209,15 +190,15 @@ impl Placer<'_> {
         let Some((first, others)) = inode.names.split_first() else { return Ok(()) };
         let Some(name) = self.tree.name(*first) else { return Ok(()) };
         let path = self.tree.path(*first);
-        if !create(&open.get(self, name.parent)?.entry(&name.name, &path))? || others.is_empty() {
+        if !create(&self.directory(open, name.parent)?.entry(&name.name, &path))? || others.is_empty() {
             return Ok(());
         }
         let origin = self.target.directory(&self.tree.path(name.parent))?;
         for other in others {
             if let Some(link) = self.tree.name(*other) {
                 let path = self.tree.path(*other);
-                let new = open.get(self, link.parent)?.entry(&link.name, &path);
-                self.target.hard_link(&origin.entry(&name.name, &path), &new)?;
+                let within = self.directory(open, link.parent)?;
+                self.target.hard_link(&origin.entry(&name.name, &path), &within.entry(&link.name, &path))?;
             }
         }
         Ok(())

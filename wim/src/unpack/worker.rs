@@ -323,7 +323,7 @@ impl<'a> Sink<'a> {
         };
         let path = tree.path_of(*first);
         let file = assembly.file(|| {
-            let directory = open.get(self.placer, first_name.parent)?;
+            let directory = self.placer.directory(open, first_name.parent)?;
             target.create(&directory.entry(&first_name.name, &path))
         })?;
         let has_holes = |n: u32| tree.inode(n).is_some_and(|inode| inode.sparse);
