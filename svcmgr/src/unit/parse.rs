@@ -1,19 +1,21 @@
 //! From a unit file's entries to a [`Unit`], by the table of directives. Whatever is wrong becomes a note with file
 //! and line, or, where the unit could not do its work, the reason why it is refused. Nothing is dropped silently.
 
+mod exec;
+mod service;
+mod unit;
 mod values;
 
 use std::path::Path;
 
 use link::nearest::nearest;
 
-use super::directive::{self, Key, Section, Support};
-use super::limit::Limit;
+use super::directive::{self, ExecKey, Key, Section, Support};
 use super::service::{NotifyAccess, Restart, Service, ServiceType};
 use super::specifier::Machine;
 use super::syntax::{self, Entry};
 use super::time::Span;
-use super::{Kind, Note, StartLimit, StartType, Unit, signal, split_type};
+use super::{Kind, Note, StartLimit, Unit, split_type};
 
 /// Reads the unit `name` from `text`, the contents of the file at `path`.
 pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
@@ -50,7 +52,7 @@ pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
     }
     // First, since %u in any line speaks of it.
     for entry in entries.iter().filter(|entry| entry.section == "Service" && entry.key == "User") {
-        reader.obey(Key::User, entry);
+        reader.obey(Key::Exec(ExecKey::User), entry);
     }
     for entry in &entries {
         reader.entry(entry);
@@ -128,10 +130,7 @@ impl Reader<'_> {
     }
 
     fn unknown_directive(&mut self, section: Section, entry: &Entry) {
-        let elsewhere = [Section::Unit, Section::Service, Section::Install, Section::Mmos]
-            .into_iter()
-            .find(|other| *other != section && directive::find(*other, &entry.key).is_some());
-        let text = match (elsewhere, nearest(&entry.key, directive::names(section))) {
+        let text = match (directive::elsewhere(section, &entry.key), nearest(&entry.key, directive::names(section))) {
             (Some(other), _) => format!(
                 "{}= belongs into the section [{}], not [{}], and is ignored here",
                 entry.key,
@@ -145,127 +144,11 @@ impl Reader<'_> {
     }
 
     fn obey(&mut self, key: Key, entry: &Entry) {
-        let value = entry.value.as_str();
         match key {
-            Key::Description => self.unit.description = self.resolved(entry).unwrap_or_else(|| value.to_owned()),
-            Key::Requires => self.references(entry, |unit| &mut unit.requires),
-            Key::Wants => self.references(entry, |unit| &mut unit.wants),
-            Key::After => self.references(entry, |unit| &mut unit.after),
-            Key::Before => self.references(entry, |unit| &mut unit.before),
-            Key::StartLimitInterval => {
-                if let Some(span) = self.span(entry) {
-                    self.unit.limit.interval = span;
-                }
-            }
-            Key::StartLimitBurst => match value.parse() {
-                Ok(burst) => self.unit.limit.burst = burst,
-                Err(_) => self.note(entry.line, format!("StartLimitBurst={value} is not a number, ignored")),
-            },
-            Key::Type => self.service_type(entry),
-            Key::ExecStartPre => self.commands(entry, |service| &mut service.start_pre),
-            Key::ExecStart => self.commands(entry, |service| &mut service.start),
-            Key::ExecStartPost => self.commands(entry, |service| &mut service.start_post),
-            Key::ExecStop => self.commands(entry, |service| &mut service.stop),
-            Key::ExecStopPost => self.commands(entry, |service| &mut service.stop_post),
-            Key::Restart => self.restart(entry),
-            Key::RestartSec => {
-                if let Some(span) = self.span(entry) {
-                    self.unit.service.restart_sec = span;
-                }
-            }
-            Key::RestartSteps => match value.parse() {
-                Ok(steps) => self.unit.service.restart_steps = steps,
-                Err(_) => self.note(entry.line, format!("RestartSteps={value} is not a number, ignored")),
-            },
-            Key::RestartMaxDelaySec => {
-                if let Some(span) = self.span(entry) {
-                    self.unit.service.restart_max_delay = span;
-                }
-            }
-            Key::TimeoutStartSec => self.timeouts(entry, true, false),
-            Key::TimeoutStopSec => self.timeouts(entry, false, true),
-            Key::TimeoutSec => self.timeouts(entry, true, true),
-            Key::RemainAfterExit => {
-                if let Some(yes) = self.boolean(entry) {
-                    self.unit.service.remain_after_exit = yes;
-                }
-            }
-            Key::SuccessExitStatus => self.success(entry),
-            Key::NotifyAccess => {
-                let access = match value {
-                    "none" => NotifyAccess::None,
-                    "main" => NotifyAccess::Main,
-                    "exec" => NotifyAccess::Exec,
-                    "all" => NotifyAccess::All,
-                    _ => return self.unknown_value(entry, &["none", "main", "exec", "all"]),
-                };
-                self.unit.service.notify_access = access;
-                self.notify_access_given = true;
-            }
-            Key::KillSignal => match signal::number(value) {
-                Some(number) => self.unit.service.kill_signal = number,
-                None => self.note(entry.line, format!("KillSignal={value} is not a signal, SIGTERM is used")),
-            },
-            Key::KillMode => self.kill_mode(entry),
-            Key::IgnoreSigpipe => {
-                if let Some(yes) = self.boolean(entry) {
-                    self.unit.service.ignore_sigpipe = yes;
-                }
-            }
-            Key::UMask => match u32::from_str_radix(value, 8).ok().filter(|mask| *mask <= 0o777) {
-                Some(mask) => self.unit.service.umask = mask,
-                // With a mask that is not what was meant, files would be open to others.
-                None => self.refuse(entry.line, format!("UMask={value} is not a mask, such as 0027")),
-            },
-            Key::SupplementaryGroups => {
-                let Some(value) = self.resolved(entry) else { return };
-                let groups = &mut self.unit.service.supplementary_groups;
-                if value.is_empty() {
-                    groups.clear();
-                }
-                groups.extend(value.split_whitespace().map(str::to_owned));
-            }
-            Key::Nice => {
-                self.unit.service.nice = self.number(entry, -20..=19).or(self.unit.service.nice);
-            }
-            Key::OomScoreAdjust => {
-                let known = self.unit.service.oom_score_adjust;
-                self.unit.service.oom_score_adjust = self.number(entry, -1000..=1000).or(known);
-            }
-            Key::Limit(resource) => {
-                self.unit.service.limits.retain(|limit| limit.resource != resource);
-                match Limit::parse(resource, value) {
-                    Ok(limit) => self.unit.service.limits.push(limit),
-                    // An empty one takes back what stood before.
-                    Err(_) if value.is_empty() => {}
-                    Err(error) => self.note(entry.line, format!("{}= is ignored: {error}", entry.key)),
-                }
-            }
-            Key::Environment => self.environment(entry),
-            Key::EnvironmentFile => self.environment_file(entry),
-            Key::User => {
-                let user = (!value.is_empty()).then(|| value.to_owned());
-                self.unit.service.user = user;
-            }
-            Key::Group => self.unit.service.group = (!value.is_empty()).then(|| value.to_owned()),
-            Key::WorkingDirectory => {
-                let Some(value) = self.resolved(entry) else { return };
-                let (path, optional) = optional(&value);
-                if path.is_empty() {
-                    self.unit.service.working_directory = None;
-                } else if path.starts_with('/') || path == "~" {
-                    self.unit.service.working_directory = Some((path.to_owned(), optional));
-                } else {
-                    self.refuse(entry.line, format!("WorkingDirectory={path} is not an absolute path"));
-                }
-            }
-            Key::StandardInput => self.input(entry),
-            Key::StandardOutput | Key::StandardError => self.output(key, entry),
-            Key::TtyPath => self.unit.service.tty = value.to_owned(),
-            Key::Start => match StartType::from_word(value) {
-                Some(start) => self.unit.start = Some(start),
-                None => self.unknown_value(entry, &["auto", "demand", "disabled"]),
-            },
+            Key::Unit(key) => self.obey_unit(key, entry),
+            Key::Service(key) => self.obey_service(key, entry),
+            Key::Exec(key) => self.obey_exec(key, entry),
+            Key::Mmos(key) => self.obey_mmos(key, entry),
         }
     }
 
@@ -317,26 +200,9 @@ impl Reader<'_> {
     }
 }
 
-/// `-path` may be missing.
-fn optional(value: &str) -> (&str, bool) {
-    match value.strip_prefix('-') {
-        Some(path) => (path, true),
-        None => (value, false),
-    }
-}
-
 /// Whether a value asks for nothing, so that not supporting the directive changes nothing.
 fn means_nothing(value: &str) -> bool {
-    value.is_empty() || parse_boolean(value) == Some(false)
-}
-
-/// systemd.syntax(7): "1, yes, true and on", "0, no, false and off".
-fn parse_boolean(value: &str) -> Option<bool> {
-    match value.to_ascii_lowercase().as_str() {
-        "1" | "yes" | "true" | "on" | "y" | "t" => Some(true),
-        "0" | "no" | "false" | "off" | "n" | "f" => Some(false),
-        _ => None,
-    }
+    value.is_empty() || values::parse_boolean(value) == Some(false)
 }
 
 #[cfg(test)]

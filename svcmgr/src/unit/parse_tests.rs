@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::unit::StartType;
 use crate::unit::service::{Input, KillMode, Output};
 
 fn unit(text: &str) -> Unit {
