@@ -181,6 +181,11 @@ impl<H: Host> Supervisor<H> {
                     self.machine.event(id, Event::Empty, now);
                 }
             }
+            Action::Unit(id, UnitAction::Clean { restarting }) => {
+                if let Some(unit) = self.machine.unit(id) {
+                    self.host.clean(unit, restarting);
+                }
+            }
             Action::Changed(id, from, to) => self.tell(id, from, to),
             Action::Answer(waiter, result) => self.answers.push_back((waiter, result)),
             Action::BootComplete => {

@@ -63,6 +63,8 @@ impl Host for Double {
         Ok(())
     }
 
+    fn clean(&mut self, _: &Unit, _: bool) {}
+
     fn await_empty(&mut self, id: UnitId, _: &Unit) -> io::Result<bool> {
         self.call()?;
         let empty = !self.alive.keys().any(|(other, _)| *other == id);

@@ -1,9 +1,27 @@
 //! What the supervisor asks of the system, behind one trait: the real one makes processes, and the tests' double can
-//! make any call fail. Beside it, what only the real one needs: [`sys`], [`spawn`], [`cgroup`],
-//! [`users`], [`token`].
+//! make any call fail. Beside it, what only the real one needs:
+//!
+//! ```text
+//!   spawn        from a command to a process that waits to be released
+//!     users        who it is                      directories  what is made for it beforehand
+//!     environment  what it is told                files        what it reads and writes
+//!     confinement  what it is kept from: sandbox (what it sees of the file system, with private),
+//!                  restrictions and seccomp (capabilities, system calls)
+//!   sys          the system calls without a safe wrapper; its modules run between fork and exec
+//!   cgroup       who belongs to a service          token        what an epoll event speaks of
+//! ```
 
 pub mod cgroup;
+pub mod confinement;
+pub mod directories;
+pub mod environment;
+pub mod files;
+pub mod places;
+pub mod private;
 pub mod real;
+pub mod restrictions;
+pub mod sandbox;
+pub mod seccomp;
 pub mod spawn;
 pub mod sys;
 pub mod token;
@@ -61,6 +79,9 @@ pub trait Host {
     /// # Errors
     /// When it cannot be known; no event follows then.
     fn await_empty(&mut self, id: UnitId, unit: &Unit) -> io::Result<bool>;
+
+    /// Removes what was made for a unit's processes, which are gone; what cannot be removed stays, and is told.
+    fn clean(&mut self, unit: &Unit, restarting: bool);
 
     /// Writes a unit's state down for the next supervisor.
     ///

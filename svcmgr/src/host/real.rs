@@ -13,6 +13,8 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::cgroup::{Cgroups, Population};
+use super::directories;
+use super::private::Private;
 use super::spawn::{self, Surroundings};
 use super::sys;
 use super::token::Token;
@@ -38,6 +40,7 @@ pub struct RealHost {
     run: PathBuf,
     notify: String,
     cgroups: Option<Cgroups>,
+    private: Private,
     null: OwnedFd,
     kmsg: Option<OwnedFd>,
     children: HashMap<(UnitId, Role), Child>,
@@ -74,6 +77,7 @@ impl RealHost {
             run: run.to_owned(),
             notify: run.join("notify").display().to_string(),
             cgroups,
+            private: Private::new(run),
             null,
             kmsg: None,
             children: HashMap::new(),
@@ -190,7 +194,7 @@ impl Host for RealHost {
 
     fn spawn(&mut self, launch: &Launch<'_>) -> Result<Process, String> {
         let service = &launch.unit.service;
-        let uses = |kind| service.output == kind || service.error == kind;
+        let uses = |kind: Output| service.output == kind || service.error == kind;
         if uses(Output::Kmsg) && self.kmsg.is_none() {
             self.kmsg = fs::OpenOptions::new().write(true).open("/dev/kmsg").ok().map(OwnedFd::from);
         }
@@ -210,6 +214,8 @@ impl Host for RealHost {
         }
         let around = Surroundings {
             root: &self.root,
+            run: &self.run,
+            private: &self.private,
             null: self.null.as_fd(),
             output,
             kmsg: self.kmsg.as_ref().map(AsFd::as_fd),
@@ -240,6 +246,7 @@ impl Host for RealHost {
             ours: true,
             unexecuted: false,
             program: launch.command.program.clone(),
+            places: spawned.places,
             failure: None,
         };
         self.children.insert(key, child);
@@ -322,6 +329,16 @@ impl Host for RealHost {
         }
         self.groups.remove(&id);
         Ok(true)
+    }
+
+    fn clean(&mut self, unit: &Unit, restarting: bool) {
+        if let Some(made) = &unit.service.directories {
+            directories::remove(&unit.name, made, restarting);
+        }
+        // systemd.exec(5), `PrivateTmp=`: kept while the service is only started again.
+        if !restarting {
+            self.private.remove(&unit.name);
+        }
     }
 
     fn persist(&mut self, unit: &Unit, state: &UnitState) -> io::Result<()> {

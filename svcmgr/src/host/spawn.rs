@@ -2,7 +2,6 @@
 //! All of it is looked up before the process is made.
 
 use std::ffi::{CStr, CString};
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -11,13 +10,16 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::Launch;
 use super::cgroup::Cgroups;
-use super::sys::{self, ChildPlan, Stream};
+use super::confinement::{Confinement, names_of};
+use super::directories::{self, Made};
+use super::environment::{PATH, environment};
+use super::files::Files;
+use super::private::Private;
+use super::sandbox::Folders;
+use super::sys::{self, ChildPlan, SchedulingPlan, Stream};
 use super::users::{self, Identity};
-use crate::machine::{Outcome, Role};
+use crate::unit::scheduling::Scheduling;
 use crate::unit::{Input, Limit, Output};
-
-/// Where programs are looked for that are named without a path, and what services get as `PATH`.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a service's process is given besides what its unit says.
 #[derive(Debug)]
@@ -34,6 +36,10 @@ pub struct Surroundings<'a> {
     pub notify: &'a str,
     /// Cgroups, where there are any.
     pub cgroups: Option<&'a Cgroups>,
+    /// Where the supervisor keeps what it writes down.
+    pub run: &'a Path,
+    /// Folders that services have for themselves.
+    pub private: &'a Private,
     /// How many descriptors a service may have that does not say: not as many as the supervisor.
     pub descriptors: Option<Limit>,
 }
@@ -47,6 +53,8 @@ pub struct Spawned {
     pub pidfd: OwnedFd,
     /// The socket through which it is released and tells whether it could be executed.
     pub socket: OwnedFd,
+    /// What its mounts are put on, to be named where one fails.
+    pub places: Vec<String>,
 }
 
 /// Makes the process of `launch`.
@@ -55,15 +63,21 @@ pub struct Spawned {
 /// In words, for the unit's reason.
 pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, String> {
     let service = &launch.unit.service;
-    let identity = match launch.command.privileged {
-        true => None,
+    let is_sandboxed = !launch.command.privileged;
+    // The service's user, also where this command does not run as it: its directories belong to it.
+    let user = match service.dynamic_user {
+        true => Some(users::dynamic(around.root, &around.run.join("dynamic-users"), launch.unit)?),
         false => {
             let more = service.supplementary_groups.as_slice();
             users::identity(around.root, service.user.as_deref(), service.group.as_deref(), more)?
         }
     };
-    let environment = environment(launch, identity.as_ref(), around)?;
-    let program = program(&launch.command.program)?;
+    let made = directories::make(service, user.as_ref())?;
+    let identity = user.as_ref().filter(|_| is_sandboxed && !launch.command.as_root);
+    let confined = is_sandboxed.then(|| confinement(launch, identity, &made, around)).transpose()?.flatten();
+    let environment = environment(launch, identity, around, &made)?;
+    let root = confined.as_ref().and_then(|confined| confined.mounts.as_ref()?.root.as_deref());
+    let program = program(&launch.command.program, &service.exec_search_path, root)?;
     let arguments = launch.command.expanded(&environment);
     let texts = |texts: &mut dyn Iterator<Item = String>| -> Result<Vec<CString>, String> {
         texts.map(|text| CString::new(text).map_err(|_| "a NUL byte cannot stand in a command".to_owned())).collect()
@@ -73,23 +87,19 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
     let program = c_string(&program)?;
     let (directory, directory_optional) = match &service.working_directory {
         Some((path, optional)) if path == "~" => {
-            (Some(identity.as_ref().map_or("/root", |identity| identity.home.as_str())), *optional)
+            (Some(user.as_ref().map_or("/root", |user| user.home.as_str())), *optional)
         }
         Some((path, optional)) => (Some(path.as_str()), *optional),
         None => (Some("/"), false),
     };
     let directory = directory.map(c_string).transpose()?;
-    let stream = |output: Output| match output {
-        Output::Null => Stream::Fd(around.null),
-        Output::Tty => Stream::Tty,
-        Output::Log | Output::LogAndConsole => Stream::Fd(around.output),
-        Output::Kmsg => Stream::Fd(around.kmsg.unwrap_or(around.output)),
-    };
-    let input = match service.input {
-        Input::Null => Stream::Fd(around.null),
+    let files = Files::open(service)?;
+    let input = match &service.input {
         Input::Tty => Stream::Tty,
+        Input::Null | Input::Data | Input::File(_) => Stream::Fd(files.input.as_ref().map_or(around.null, AsFd::as_fd)),
     };
-    let streams = [input, stream(service.output), stream(service.error)];
+    let output = stream(&service.output, files.output.as_ref(), around);
+    let streams = [input, output, stream(&service.error, files.error.as_ref(), around)];
     let wants_tty = streams.iter().any(|stream| matches!(stream, Stream::Tty));
     let tty = if wants_tty { Some(c_string(&service.tty)?) } else { None };
     let cgroup = match around.cgroups.map(|cgroups| cgroups.open(&launch.unit.name)) {
@@ -101,6 +111,8 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
         None => None,
     };
     let oom_score_adjust = service.oom_score_adjust.map(|score| c_string(&score.to_string())).transpose()?;
+    let dumped = service.scheduling.as_ref().and_then(|scheduling| scheduling.coredump_filter);
+    let coredump_filter = dumped.map(|bits| c_string(&format!("{bits:#x}"))).transpose()?;
     // What the unit says comes after, and holds.
     let limits: Vec<Limit> = around.descriptors.into_iter().chain(service.limits.iter().copied()).collect();
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
@@ -113,7 +125,7 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
         environment: &environment,
         directory: directory.as_deref(),
         directory_optional,
-        user: identity.as_ref().map(|identity| (identity.uid, identity.gid, identity.groups.as_slice())),
+        user: identity.map(|identity| (identity.uid, identity.gid, identity.groups.as_slice())),
         streams,
         tty: tty.as_deref(),
         cgroup: cgroup
@@ -125,6 +137,9 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
         nice: service.nice,
         oom_score_adjust: oom_score_adjust.as_deref(),
         limits: &limits,
+        scheduling: scheduling(service.scheduling.as_deref(), coredump_filter.as_deref()),
+        keyring: service.keyring,
+        sandbox: confined.as_ref().map(Confinement::plan),
     };
     let child = sys::spawn(&plan, theirs.as_fd()).map_err(|error| format!("no process could be made: {error}"))?;
     if !child.in_cgroup
@@ -143,7 +158,60 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
             }
         },
     };
-    Ok(Spawned { pid: child.pid, pidfd, socket: ours })
+    let places = confined.and_then(|confined| confined.mounts).map(|mounts| names_of(&mounts)).unwrap_or_default();
+    Ok(Spawned { pid: child.pid, pidfd, socket: ours, places })
+}
+
+/// What a process is kept from, prepared; `None` if that is nothing.
+fn confinement(
+    launch: &Launch<'_>,
+    identity: Option<&Identity>,
+    made: &Made,
+    around: &Surroundings<'_>,
+) -> Result<Option<Confinement>, String> {
+    let Some(sandbox) = &launch.unit.service.sandbox else { return Ok(None) };
+    let failed = |error: io::Error| format!("its private folders cannot be made: {error}");
+    let mut folders = Folders { writable: made.paths.clone(), ..Folders::default() };
+    if sandbox.needs_mounts() {
+        folders.shared = around.private.shared().map_err(failed)?;
+    }
+    if sandbox.private_tmp {
+        folders.private = around.private.of(&launch.unit.name).map_err(failed)?;
+    }
+    folders.hidden.clone_from(&made.private);
+    if sandbox.root_directory.is_some() {
+        folders.shown = made.paths.iter().map(|path| (path.clone(), path.clone())).collect();
+        folders.writable.clear();
+    }
+    Confinement::new(sandbox, &folders, identity.is_some_and(|identity| identity.uid != 0))
+}
+
+fn scheduling<'a>(scheduling: Option<&'a Scheduling>, coredump_filter: Option<&'a CStr>) -> SchedulingPlan<'a> {
+    let Some(scheduling) = scheduling else { return SchedulingPlan::default() };
+    let policy = scheduling.policy.map(|policy| {
+        let is_realtime = matches!(policy, libc::SCHED_FIFO | libc::SCHED_RR);
+        // SCHED_RESET_ON_FORK: sched(7).
+        let flag = if scheduling.reset_on_fork { 0x4000_0000 } else { 0 };
+        (policy | flag, if is_realtime { scheduling.priority.unwrap_or(1) } else { 0 })
+    });
+    SchedulingPlan {
+        policy,
+        affinity: &scheduling.affinity,
+        io: scheduling.io(),
+        timer_slack: scheduling.timer_slack,
+        personality: scheduling.personality,
+        coredump_filter,
+    }
+}
+
+fn stream<'a>(output: &Output, file: Option<&'a OwnedFd>, around: &Surroundings<'a>) -> Stream<'a> {
+    match output {
+        Output::Null => Stream::Fd(around.null),
+        Output::Tty => Stream::Tty,
+        Output::Log | Output::LogAndConsole => Stream::Fd(around.output),
+        Output::Kmsg => Stream::Fd(around.kmsg.unwrap_or(around.output)),
+        Output::File(..) => Stream::Fd(file.map_or(around.output, AsFd::as_fd)),
+    }
 }
 
 /// A descriptor of the process `pid`.
@@ -156,100 +224,18 @@ fn c_string(text: &str) -> Result<CString, String> {
     CString::new(text).map_err(|_| format!("{text:?} holds a NUL byte"))
 }
 
-fn program(name: &str) -> Result<String, String> {
+/// Where a program is: beneath the root that the service gets, if it is another.
+fn program(name: &str, folders: &[String], root: Option<&CStr>) -> Result<String, String> {
     if name.contains('/') {
         return Ok(name.to_owned());
     }
-    PATH.split(':')
+    let root = root.and_then(|root| root.to_str().ok()).unwrap_or_default();
+    let searched = if folders.is_empty() { PATH.to_owned() } else { folders.join(":") };
+    let found = searched
+        .split(':')
         .map(|folder| format!("{folder}/{name}"))
-        .find(|path| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())
-        .ok_or_else(|| format!("there is no program {name:?} in {PATH}"))
-}
-
-/// The process's environment; systemd.exec(5), "Environment Variables in Spawned Processes".
-fn environment(
-    launch: &Launch<'_>,
-    identity: Option<&Identity>,
-    around: &Surroundings<'_>,
-) -> Result<Vec<(String, String)>, String> {
-    let service = &launch.unit.service;
-    let mut all: Vec<(String, String)> = Vec::new();
-    let mut set = |name: &str, value: &str| {
-        all.retain(|(known, _)| known != name);
-        all.push((name.to_owned(), value.to_owned()));
-    };
-    set("PATH", PATH);
-    if let Some(identity) = identity {
-        set("USER", &identity.name);
-        set("LOGNAME", &identity.name);
-        set("HOME", &identity.home);
-        set("SHELL", &identity.shell);
-    }
-    if service.notify_access != crate::unit::NotifyAccess::None {
-        set("NOTIFY_SOCKET", around.notify);
-    }
-    if let (Role::Control, Some(pid)) = (launch.role, launch.main_pid) {
-        set("MAINPID", &pid.to_string());
-    }
-    if let Some((outcome, code, signal)) = launch.ended {
-        set(
-            "SERVICE_RESULT",
-            match outcome {
-                Outcome::Success => "success",
-                Outcome::ExitCode | Outcome::NotExecuted => "exit-code",
-                Outcome::Signal => "signal",
-                Outcome::CoreDump => "core-dump",
-                Outcome::Timeout => "timeout",
-                Outcome::Unknown => "resources",
-            },
-        );
-        if let Some(code) = code {
-            set("EXIT_CODE", "exited");
-            set("EXIT_STATUS", &code.to_string());
-        } else if let Some(number) = signal {
-            set("EXIT_CODE", if outcome == Outcome::CoreDump { "dumped" } else { "killed" });
-            let name = crate::unit::signal::name(number);
-            set("EXIT_STATUS", name.strip_prefix("SIG").unwrap_or(&name));
-        }
-    }
-    for (name, value) in &service.environment {
-        set(name, value);
-    }
-    for (path, optional) in &service.environment_files {
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                for (name, value) in environment_file(&text) {
-                    set(&name, &value);
-                }
-            }
-            Err(_) if *optional => {}
-            Err(error) => return Err(format!("EnvironmentFile={path} cannot be read: {error}")),
-        }
-    }
-    Ok(all)
-}
-
-/// The assignments of an environment file; systemd.exec(5), `EnvironmentFile=`: comments `#` and `;`, values quoted
-/// or not, a backslash at the end of a line joins it with the next.
-fn environment_file(text: &str) -> Vec<(String, String)> {
-    let joined = text.replace("\\\n", "");
-    joined
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with(['#', ';']))
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.trim(), value.trim()))
-        .filter(|(name, _)| crate::unit::command::is_variable(name))
-        .map(|(name, value)| {
-            let quoted = ['"', '\''].into_iter().find_map(|q| value.strip_prefix(q)?.strip_suffix(q));
-            let value = match (quoted, value.starts_with('"')) {
-                (Some(inner), true) => inner.replace("\\\"", "\"").replace("\\$", "$").replace("\\\\", "\\"),
-                (Some(inner), false) => inner.to_owned(),
-                (None, _) => value.to_owned(),
-            };
-            (name.to_owned(), value)
-        })
-        .collect()
+        .find(|path| rustix::fs::access(format!("{root}{path}"), rustix::fs::Access::EXEC_OK).is_ok());
+    found.ok_or_else(|| format!("there is no program {name:?} in {searched}"))
 }
 
 #[cfg(test)]
@@ -257,16 +243,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_environment_file_is_read_as_systemd_does() {
-        let text = "# c\nA=1\n B = two words \nC=\"q \\\"x\\\"\"\nD='$raw'\nE=a\\\nb\n2BAD=1\nnothing\n";
-        let pairs: Vec<(String, String)> = environment_file(text);
-        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        assert_eq!(pairs, [("A", "1"), ("B", "two words"), ("C", "q \"x\""), ("D", "$raw"), ("E", "ab")]);
-    }
-
-    #[test]
     fn a_program_that_is_nowhere_is_named() {
-        assert!(program("sh").unwrap().ends_with("/sh"));
-        assert!(program("no-such-program").unwrap_err().contains("no-such-program"));
+        assert!(program("sh", &[], None).unwrap().ends_with("/sh"));
+        assert!(program("no-such-program", &[], None).unwrap_err().contains("no-such-program"));
+        assert!(program("sh", &["/no/such".to_owned()], None).unwrap_err().contains("/no/such"));
     }
 }

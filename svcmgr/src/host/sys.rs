@@ -1,5 +1,9 @@
-//! The system calls for which there is no safe wrapper: making a process in its cgroup, and the few steps that it
-//! takes between fork and exec, where nothing may allocate or lock.
+//! The system calls for which there is no safe wrapper: making a process in its cgroup, and, in the modules below, the
+//! steps that it takes between fork and exec, where nothing may allocate or lock.
+
+mod child;
+pub mod mounts;
+mod privileges;
 
 use std::ffi::CStr;
 use std::io;
@@ -7,89 +11,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use libc::{c_char, c_int};
 
-use crate::unit::Limit;
+use child::child;
+pub use child::{ChildPlan, ChildStep, SandboxPlan, SchedulingPlan, Stream};
 
 /// The exit code of a child that was never released, since the supervisor that made it died first.
 pub const NEVER_RAN: i32 = 241;
 /// The exit code of a child whose program could not be executed; systemd.exec(5), `EXIT_EXEC`.
 pub const NOT_EXECUTED: i32 = 203;
-
-/// The steps between fork and exec that can fail, as the child reports them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum ChildStep {
-    /// A session of its own.
-    Session = 1,
-    /// Its terminal.
-    Terminal = 2,
-    /// Its standard streams.
-    Streams = 3,
-    /// Its groups.
-    Groups = 4,
-    /// Its user.
-    User = 5,
-    /// Its working directory.
-    Directory = 6,
-    /// Its program.
-    Execute = 7,
-    /// Its resource limits.
-    Limits = 8,
-    /// Its nice level.
-    Nice = 9,
-    /// How soon the kernel ends it when memory is short.
-    OomScore = 10,
-}
-
-impl ChildStep {
-    /// The step of this number.
-    pub fn from_number(number: u8) -> Option<ChildStep> {
-        use ChildStep::{Directory, Execute, Groups, Limits, Nice, OomScore, Session, Streams, Terminal, User};
-        let all = [Session, Terminal, Streams, Groups, User, Directory, Execute, Limits, Nice, OomScore];
-        all.into_iter().find(|step| *step as u8 == number)
-    }
-}
-
-/// A child's standard stream.
-#[derive(Debug, Clone, Copy)]
-pub enum Stream<'a> {
-    /// This descriptor.
-    Fd(BorrowedFd<'a>),
-    /// The terminal of the plan.
-    Tty,
-}
-
-/// All that a child needs, prepared before it is made.
-#[derive(Debug)]
-pub struct ChildPlan<'a> {
-    /// The program.
-    pub program: &'a CStr,
-    /// Its arguments, from `argv[0]`.
-    pub arguments: &'a [&'a CStr],
-    /// Its environment.
-    pub environment: &'a [&'a CStr],
-    /// Where it is to be; `None` stays.
-    pub directory: Option<&'a CStr>,
-    /// It may be elsewhere if that does not exist.
-    pub directory_optional: bool,
-    /// User, group, supplementary groups; `None` stays root.
-    pub user: Option<(u32, u32, &'a [u32])>,
-    /// Input, output, errors.
-    pub streams: [Stream<'a>; 3],
-    /// Its terminal.
-    pub tty: Option<&'a CStr>,
-    /// Its cgroup's folder.
-    pub cgroup: Option<BorrowedFd<'a>>,
-    /// Its file mode creation mask.
-    pub umask: u32,
-    /// Writing to a pipe that nobody reads fails, instead of ending it.
-    pub ignore_sigpipe: bool,
-    /// Its nice level; `None` stays.
-    pub nice: Option<c_int>,
-    /// What is written to its `oom_score_adj`.
-    pub oom_score_adjust: Option<&'a CStr>,
-    /// Its limits.
-    pub limits: &'a [Limit],
-}
 
 /// A child that has been made and waits to be released.
 #[derive(Debug)]
@@ -164,103 +92,6 @@ fn clone3(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
             Ok(Cloned::Parent(i32::try_from(pid).map_err(io::Error::other)?, pidfd))
         }
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The child's way to its program. Nothing here allocates, locks, or returns.
-fn child(plan: &ChildPlan<'_>, arguments: &[*const c_char], environment: &[*const c_char], report: RawFd) -> ! {
-    let (step, errno) = match prepare(plan, report) {
-        Ok(()) => {
-            // SAFETY: program and both lists are NUL-terminated and live in the parent's copy of memory.
-            unsafe { libc::execve(plan.program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
-            (ChildStep::Execute, errno())
-        }
-        Err(failed) => failed,
-    };
-    let mut message = [step as u8, 0, 0, 0, 0];
-    for (slot, byte) in message.iter_mut().skip(1).zip(errno.to_ne_bytes()) {
-        *slot = byte;
-    }
-    // SAFETY: `message` is 5 bytes long; _exit ends this process without running anything of the parent's.
-    unsafe {
-        libc::write(report, message.as_ptr().cast(), 5);
-        libc::_exit(NOT_EXECUTED)
-    }
-}
-
-fn prepare(plan: &ChildPlan<'_>, report: RawFd) -> Result<(), (ChildStep, c_int)> {
-    let check = |step: ChildStep, result: libc::c_long| if result < 0 { Err((step, errno())) } else { Ok(()) };
-    // SAFETY: system calls with integers, and with pointers to memory of the plan, which lives as long as this copy of
-    // the address space; raw calls for the identity, since the C library's would look for other threads.
-    unsafe {
-        check(ChildStep::Session, libc::setsid().into())?;
-        libc::signal(libc::SIGPIPE, if plan.ignore_sigpipe { libc::SIG_IGN } else { libc::SIG_DFL });
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::umask(plan.umask);
-
-        let mut tty = -1;
-        if let Some(path) = plan.tty {
-            tty = libc::open(path.as_ptr(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
-            check(ChildStep::Terminal, tty.into())?;
-            // The session's terminal, unless another session has it: output alone needs none.
-            libc::ioctl(tty, libc::TIOCSCTTY, 0);
-        }
-        for (target, stream) in (0..).zip(&plan.streams) {
-            let from = match stream {
-                Stream::Fd(fd) => fd.as_raw_fd(),
-                Stream::Tty => tty,
-            };
-            // The supervisor's own 0 to 2 are open, so that no descriptor of the plan is one of them.
-            check(ChildStep::Streams, libc::dup2(from, target).into())?;
-        }
-        // While it waits, the child keeps nothing but its own end of the socket. Above all not the other end, or the
-        // supervisor's death would never close that; nor clients' connections, which would stay half open.
-        if report > 3 {
-            libc::syscall(libc::SYS_close_range, 3, report.saturating_sub(1), 0);
-        }
-        libc::syscall(libc::SYS_close_range, report.saturating_add(1), u32::MAX, 0);
-
-        if let Some(score) = plan.oom_score_adjust {
-            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            check(ChildStep::OomScore, file.into())?;
-            let length = score.count_bytes();
-            check(
-                ChildStep::OomScore,
-                libc::c_long::try_from(libc::write(file, score.as_ptr().cast(), length)).unwrap_or(0),
-            )?;
-            libc::close(file);
-        }
-        if let Some(nice) = plan.nice {
-            check(ChildStep::Nice, libc::setpriority(libc::PRIO_PROCESS, 0, nice).into())?;
-        }
-        // While it may still raise them.
-        for limit in plan.limits {
-            let both = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
-            check(ChildStep::Limits, libc::setrlimit(limit.resource.number(), &raw const both).into())?;
-        }
-        if let Some((uid, gid, groups)) = plan.user {
-            check(ChildStep::Groups, libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))?;
-            check(ChildStep::Groups, libc::syscall(libc::SYS_setresgid, gid, gid, gid))?;
-            check(ChildStep::User, libc::syscall(libc::SYS_setresuid, uid, uid, uid))?;
-        }
-        if let Some(path) = plan.directory {
-            let result = libc::chdir(path.as_ptr());
-            if !plan.directory_optional {
-                check(ChildStep::Directory, result.into())?;
-            }
-        }
-
-        // To be released: one byte. The other end closed means that the supervisor died before it wrote us down.
-        let mut go = 0_u8;
-        loop {
-            match libc::read(report, (&raw mut go).cast(), 1) {
-                1 => return Ok(()),
-                -1 if errno() == libc::EINTR => {}
-                _ => libc::_exit(NEVER_RAN),
-            }
-        }
     }
 }
 
@@ -349,6 +180,9 @@ mod tests {
             nice: None,
             oom_score_adjust: None,
             limits: &[],
+            scheduling: SchedulingPlan::default(),
+            keyring: crate::unit::KeyringMode::Inherit,
+            sandbox: None,
         };
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
         (spawn(&plan, theirs.as_fd()).unwrap(), ours)

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use crate::unit::Unit;
+
 /// Who a service runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -39,6 +41,47 @@ pub fn identity(
         std::fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
     };
     resolve(user.unwrap_or("root"), group, more, &|| read("etc/passwd"), &|| read("etc/group")).map(Some)
+}
+
+/// The range that systemd has for dynamic users: systemd.exec(5), `DynamicUser=`.
+const DYNAMIC: std::ops::RangeInclusive<u32> = 61184..=65519;
+
+/// The dynamic user of a unit, by the name that `User=` says, or its own. A user of that name that there is already is
+/// used as it is. Who has which number is written down in `taken`, a folder with a file per number.
+///
+/// # Errors
+/// In words, for the unit's reason.
+pub fn dynamic(root: &Path, taken: &Path, unit: &Unit) -> Result<Identity, String> {
+    let service = &unit.service;
+    let stem = crate::unit::split_type(&unit.name).map_or(unit.name.as_str(), |(stem, _)| stem);
+    let name = service.user.as_deref().unwrap_or(stem);
+    if let Ok(Some(known)) = identity(root, Some(name), service.group.as_deref(), &service.supplementary_groups) {
+        return Ok(known);
+    }
+    let failed = |error: std::io::Error| format!("no number for its dynamic user {name}: {error}");
+    std::fs::create_dir_all(taken).map_err(failed)?;
+    let count = DYNAMIC.end().saturating_sub(*DYNAMIC.start()).saturating_add(1);
+    // The same name begins at the same number at each boot, so that what it left is its own again, as a rule.
+    let hash = name.bytes().fold(2_166_136_261_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(16_777_619));
+    for step in 0..count {
+        let offset = hash.wrapping_add(step).checked_rem(count).unwrap_or(0);
+        let uid = DYNAMIC.start().saturating_add(offset);
+        let path = taken.join(uid.to_string());
+        match std::fs::read_to_string(&path) {
+            Ok(owner) if owner == name => {}
+            Ok(_) => continue,
+            Err(_) => std::fs::write(&path, name).map_err(failed)?,
+        }
+        let mut found = identity(root, Some(&uid.to_string()), None, &service.supplementary_groups)?
+            .ok_or_else(|| format!("no number for its dynamic user {name}"))?;
+        // Somebody else's, by /etc/passwd.
+        if found.name != uid.to_string() {
+            continue;
+        }
+        name.clone_into(&mut found.name);
+        return Ok(found);
+    }
+    Err(format!("no number is left for its dynamic user {name}"))
 }
 
 type Reader<'a> = &'a dyn Fn() -> Result<String, String>;

@@ -88,6 +88,9 @@ impl Play {
                         self.awaited.insert(id);
                     }
                     Action::Unit(id, UnitAction::Signal(_)) => assert!(self.machine.unit(id).is_some()),
+                    Action::Unit(id, UnitAction::Clean { .. }) => {
+                        assert!(!self.alive.keys().any(|(other, _)| *other == id), "{id:?} still runs");
+                    }
                     Action::Changed(..) => {}
                     Action::Answer(waiter, result) => {
                         assert!(self.asked.contains(&waiter), "nobody asked {waiter}");

@@ -22,6 +22,11 @@ pub enum UnitAction {
     Signal(i32),
     /// Say [`Event::Empty`] once none of the unit's processes is left, which may be now.
     AwaitEmpty,
+    /// Remove what was made for the unit's processes, which are gone.
+    Clean {
+        /// They are to be made again.
+        restarting: bool,
+    },
 }
 
 /// Takes `state` on by one event. The same state and event always give the same result.
@@ -451,6 +456,10 @@ impl Step<'_> {
             }
             Goal::Up if self.state.outcome == Outcome::Success => self.rest(Phase::Done, &reason),
             Goal::Up => self.rest(Phase::Failed, &reason),
+        }
+        if self.service.leaves_something() {
+            let restarting = matches!(self.state.phase, Phase::Queued | Phase::Backoff);
+            self.actions.push(UnitAction::Clean { restarting });
         }
     }
 

@@ -13,8 +13,10 @@ pub struct Command {
     pub arguments: Vec<String>,
     /// `-`: its failure is no failure.
     pub ignore_failure: bool,
-    /// `+`: as root, whatever `User=` says.
+    /// `+`: as root, and kept from nothing.
     pub privileged: bool,
+    /// `!`: as root, and otherwise as the unit says.
+    pub as_root: bool,
     /// Not `:`, so that `$X` stands for a variable.
     pub expand: bool,
     /// The line that it stands on.
@@ -34,8 +36,11 @@ pub enum CommandError {
     #[error("no program is named")]
     NoProgram,
     /// A prefix that is not supported.
-    #[error("the prefix {0:?} is not supported; - @ : + are")]
+    #[error("the prefix {0:?} is not supported; - @ : + ! are")]
     Prefix(char),
+    /// Prefixes that contradict each other.
+    #[error("the prefixes +, ! and !! exclude each other")]
+    Prefixes,
     /// A path that is not absolute.
     #[error("the program {0:?} is neither an absolute path nor a bare name")]
     RelativePath(String),
@@ -67,10 +72,12 @@ impl Command {
             arguments: Vec::with_capacity(words.len()),
             ignore_failure: false,
             privileged: false,
+            as_root: false,
             expand: true,
             line,
         };
         let mut own_name = false;
+        let mut bangs: u32 = 0;
         let mut program = first.text.as_str();
         while let Some(prefix) = program.chars().next() {
             match prefix {
@@ -78,10 +85,16 @@ impl Command {
                 '@' => own_name = true,
                 ':' => command.expand = false,
                 '+' => command.privileged = true,
-                '!' | '|' => return Err(CommandError::Prefix(prefix)),
+                '!' => bangs = bangs.saturating_add(1),
+                '|' => return Err(CommandError::Prefix(prefix)),
                 _ => break,
             }
             program = program.get(prefix.len_utf8()..).unwrap_or("");
+        }
+        // `!!` is `!` on kernels without ambient capabilities alone, and all that we run on have them.
+        command.as_root = bangs == 1;
+        if bangs > 2 || (bangs > 0 && command.privileged) {
+            return Err(CommandError::Prefixes);
         }
         command.program = specifiers.resolve(program)?;
         if command.program.is_empty() || command.program.ends_with('/') {
@@ -173,6 +186,7 @@ mod tests {
         assert_eq!(commands[1].arguments, ["/bin/true", "$X"]);
         assert!(!commands[1].expand && commands[1].privileged);
         assert_eq!(parse("true").unwrap()[0].program, "true");
+        assert!(parse("-!/bin/sh").unwrap()[0].as_root && !parse("!!/bin/sh").unwrap()[0].as_root);
     }
 
     #[test]
@@ -180,7 +194,8 @@ mod tests {
         assert_eq!(parse(""), Err(CommandError::NoProgram));
         assert_eq!(parse("-"), Err(CommandError::NoProgram));
         assert_eq!(parse("@/bin/sh"), Err(CommandError::NoProgram));
-        assert_eq!(parse("!/bin/sh"), Err(CommandError::Prefix('!')));
+        assert_eq!(parse("|/bin/sh"), Err(CommandError::Prefix('|')));
+        assert_eq!(parse("+!/bin/sh"), Err(CommandError::Prefixes));
         assert_eq!(parse("bin/sh"), Err(CommandError::RelativePath("bin/sh".into())));
         assert!(matches!(parse("/bin/sh 'a"), Err(CommandError::Words(_))));
         assert!(matches!(parse("/bin/date +%Q"), Err(CommandError::Specifier(_))));

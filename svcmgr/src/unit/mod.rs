@@ -1,14 +1,20 @@
 //! What a unit file says, as data: from its text ([`syntax`], [`words`], [`time`]), by the table of directives
 //! ([`directive`]), to a [`Unit`] ([`parse`]). Reading it runs nothing and looks at nothing but the text.
 
+pub mod capability;
 pub mod command;
 pub mod directive;
+pub mod directories;
+pub mod family;
 pub mod limit;
 pub mod parse;
+pub mod sandbox;
+pub mod scheduling;
 mod service;
 pub mod signal;
 pub mod specifier;
 pub mod syntax;
+pub mod syscalls;
 pub mod time;
 pub mod words;
 
@@ -17,7 +23,9 @@ use std::path::PathBuf;
 
 pub use command::Command;
 pub use limit::Limit;
-pub use service::{Input, KillMode, NotifyAccess, Output, Restart, Service, ServiceType, SuccessStatus};
+pub use service::{
+    Input, KeyringMode, KillMode, NotifyAccess, Output, Restart, Service, ServiceType, SuccessStatus, Write,
+};
 
 use time::Span;
 

@@ -2,7 +2,10 @@
 //! and line, or, where the unit could not do its work, the reason why it is refused. Nothing is dropped silently.
 
 mod exec;
+mod sandbox;
+mod scheduling;
 mod service;
+mod streams;
 mod unit;
 mod values;
 
@@ -11,6 +14,7 @@ use std::path::Path;
 use link::nearest::nearest;
 
 use super::directive::{self, ExecKey, Key, Section, Support};
+use super::sandbox::{ProtectHome, ProtectSystem};
 use super::service::{NotifyAccess, Restart, Service, ServiceType};
 use super::specifier::Machine;
 use super::syntax::{self, Entry};
@@ -43,6 +47,7 @@ pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
         timeout_start_given: false,
         notify_access_given: false,
         error_given: false,
+        input_given: false,
         type_line: 0,
         restart_line: 0,
     };
@@ -66,6 +71,7 @@ struct Reader<'a> {
     timeout_start_given: bool,
     notify_access_given: bool,
     error_given: bool,
+    input_given: bool,
     type_line: u32,
     restart_line: u32,
 }
@@ -192,9 +198,20 @@ impl Reader<'_> {
         {
             service.notify_access = NotifyAccess::Main;
         }
+        if service.dynamic_user {
+            // systemd.exec(5), `DynamicUser=`: nothing is to be left behind that outlives its number.
+            let sandbox = service.sandbox.get_or_insert_default();
+            sandbox.private_tmp = true;
+            sandbox.no_new_privileges = true;
+            sandbox.restrict_suid_sgid = true;
+            sandbox.protect_system = ProtectSystem::Strict;
+            if sandbox.protect_home == ProtectHome::No {
+                sandbox.protect_home = ProtectHome::ReadOnly;
+            }
+        }
         if !self.error_given {
             // systemd.exec(5): StandardError= defaults to inherit, that is, to what StandardOutput= is.
-            service.error = service.output;
+            service.error = service.output.clone();
         }
         self.unit
     }

@@ -59,15 +59,15 @@ fn a_misspelt_exec_start_is_named_with_its_line() {
 #[test]
 fn what_is_not_obeyed_is_said_with_file_and_line() {
     let unit = unit(
-        "[Unit]\nExecStart=/no\nConflicts=b.service\n[Service]\nExecStart=/bin/true\nPrivateTmp=yes\n\
-         PrivateDevices=no\nRestrat=always\nWobble=1\n[Sevice]\nA=1\n[X-Vendor]\nA=1\nnonsense\n",
+        "[Unit]\nExecStart=/no\nConflicts=b.service\n[Service]\nExecStart=/bin/true\nAppArmorProfile=x\n\
+         RemoveIPC=no\nRestrat=always\nWobble=1\n[Sevice]\nA=1\n[X-Vendor]\nA=1\nnonsense\n",
     );
     let all = notes(&unit).join("\n");
     for part in [
         "x.service:14: \"nonsense\" is not of the form Key=value",
         "x.service:2: ExecStart= belongs into the section [Service]",
         "x.service:3: Conflicts= is not supported yet and ignored",
-        "x.service:6: PrivateTmp= is not supported yet and ignored: the service runs without this protection",
+        "x.service:6: AppArmorProfile= is not supported yet and ignored: the service runs without this protection",
         "x.service:8: unknown directive Restrat=: did you mean Restart=?",
         "x.service:9: unknown directive Wobble= in section [Service]",
         "x.service:11: A= stands in the unknown section [Sevice]: did you mean [Service]?",
@@ -86,9 +86,9 @@ fn a_unit_that_could_not_do_its_work_is_refused() {
         ("[Service]\nExecStart=/x 'y\n", "x.service:2: ExecStart=/x 'y: a ' quote is never closed"),
         ("[Service]\nExecStart=/x\nExecStart=/y\n", "x.service:3: there is more than one ExecStart="),
         ("[Service]\nType=oneshot\nExecStart=/x\nRestart=always\n", "x.service:4: a Type=oneshot cannot"),
-        ("[Service]\nRootDirectory=/x\nExecStart=/x\n", "x.service:2: RootDirectory= is not supported yet"),
+        ("[Service]\nRootImage=/x\nExecStart=/x\n", "x.service:2: RootImage= is not supported yet"),
         ("[Service]\nUMask=rwx\nExecStart=/x\n", "x.service:2: UMask=rwx is not a mask"),
-        ("[Service]\nDynamicUser=yes\nExecStart=/x\n", "x.service:2: DynamicUser= is not supported yet"),
+        ("[Service]\nOpenFile=/y\nExecStart=/x\n", "x.service:2: OpenFile= is not supported yet"),
         ("[Service]\nWorkingDirectory=x\nExecStart=/x\n", "x.service:2: WorkingDirectory=x is not an absolute path"),
         ("[Unit]\nDescription=x\n", "x.service: there is no ExecStart= in section [Service]"),
         ("", "x.service: there is no ExecStart="),
@@ -96,7 +96,7 @@ fn a_unit_that_could_not_do_its_work_is_refused() {
         let refused = unit(text).refused.unwrap_or_default();
         assert!(refused.contains(reason), "{refused:?} does not say {reason:?}");
     }
-    assert_eq!(unit("[Service]\nDynamicUser=no\nExecStart=/x\n").refused, None);
+    assert_eq!(unit("[Service]\nOpenFile=\nExecStart=/x\n").refused, None);
 }
 
 #[test]
@@ -110,6 +110,34 @@ fn what_a_process_is_given_is_read() {
     assert_eq!(service.supplementary_groups, ["audio", "29", "video"]);
     assert_eq!(service.limits.iter().map(|limit| limit.soft).collect::<Vec<_>>(), [30, u64::MAX]);
     assert_eq!((service.kill_mode, service.ignore_sigpipe), (KillMode::Mixed, false));
+}
+
+#[test]
+fn what_a_service_is_kept_from_is_read() {
+    let unit = unit(
+        "[Service]\nExecStart=/x\nProtectSystem=strict\nProtectHome=tmpfs\nReadWritePaths=-/var/lib/%p /a/\n\
+         InaccessiblePaths=+/b\nPrivateTmp=yes\nCPUAffinity=0-1 3\nRuntimeDirectory=a b/c\nStandardInputText=x\n\
+         StandardInputData=eQo=\nKeyringMode=shared\nPrivateDevices=perhaps\nReadOnlyPaths=x\nSystemCallFilter=@mounts\n\
+         RestrictAddressFamilies=AF_UNX\n",
+    );
+    let sandbox = unit.service.sandbox.as_ref().unwrap();
+    let paths: Vec<(&str, bool)> =
+        sandbox.read_write_paths.iter().map(|spec| (spec.path.as_str(), spec.optional)).collect();
+    assert_eq!(paths, [("/var/lib/x", true), ("/a", false)]);
+    assert!(sandbox.inaccessible_paths[0].in_root && sandbox.private_tmp && !sandbox.private_devices);
+    assert_eq!(unit.service.scheduling.as_ref().unwrap().affinity, [0, 1, 3]);
+    assert_eq!(unit.service.input_data.as_deref(), Some(b"x\ny\n".as_slice()));
+    assert_eq!(unit.service.input, Input::Data);
+    let all = notes(&unit).join("\n");
+    for part in [
+        "x.service:13: PrivateDevices=perhaps is ignored: yes or no is due",
+        "x.service:15: SystemCallFilter=@mounts is not known and ignored: did you mean @mount?",
+        "x.service:16: RestrictAddressFamilies=AF_UNX is not known and ignored: did you mean AF_UNIX?",
+    ] {
+        assert!(all.contains(part), "{part} not in:\n{all}");
+    }
+    // A protection that is not understood is no reason to run without it.
+    assert!(unit.refused.unwrap().contains("x.service:14: ReadOnlyPaths=x is not an absolute path"));
 }
 
 #[test]

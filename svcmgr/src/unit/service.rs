@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::command::Command;
+use super::directories::Directories;
 use super::limit::Limit;
+use super::sandbox::Sandbox;
+use super::scheduling::Scheduling;
 use super::time::Span;
 
 /// When a service counts as started.
@@ -57,16 +60,42 @@ pub enum KillMode {
 }
 
 /// What a service reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// `/dev/null`.
     Null,
     /// Its terminal.
     Tty,
+    /// What `StandardInputText=` and `StandardInputData=` say.
+    Data,
+    /// A file.
+    File(Box<str>),
+}
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// From its beginning, over what is there.
+    InPlace,
+    /// After what is there.
+    Append,
+    /// Emptied first.
+    Truncate,
+}
+
+/// What becomes of a session keyring; keyrings(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyringMode {
+    /// The supervisor's.
+    Inherit,
+    /// A new one.
+    Private,
+    /// A new one, with the user's linked into it.
+    Shared,
 }
 
 /// Where a service writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Nowhere.
     Null,
@@ -78,6 +107,8 @@ pub enum Output {
     Kmsg,
     /// Its log, and the console.
     LogAndConsole,
+    /// A file.
+    File(Write, Box<str>),
 }
 
 /// Ends that count as success besides code 0.
@@ -123,12 +154,23 @@ pub struct Service {
     pub user: Option<String>,
     pub group: Option<String>,
     pub supplementary_groups: Vec<String>,
+    pub dynamic_user: bool,
+    pub pass_environment: Vec<String>,
+    pub unset_environment: Vec<String>,
+    pub exec_search_path: Vec<String>,
     /// `WorkingDirectory=`, and whether it may be missing. `~` is the user's home.
     pub working_directory: Option<(String, bool)>,
     pub input: Input,
     pub output: Output,
     pub error: Output,
+    /// What [`Input::Data`] reads.
+    pub input_data: Option<Vec<u8>>,
     pub tty: String,
+    pub syslog_identifier: Option<String>,
+    pub keyring: KeyringMode,
+    pub directories: Option<Box<Directories>>,
+    pub scheduling: Option<Box<Scheduling>>,
+    pub sandbox: Option<Box<Sandbox>>,
 }
 
 impl Default for Service {
@@ -161,16 +203,31 @@ impl Default for Service {
             user: None,
             group: None,
             supplementary_groups: Vec::new(),
+            dynamic_user: false,
+            pass_environment: Vec::new(),
+            unset_environment: Vec::new(),
+            exec_search_path: Vec::new(),
             working_directory: None,
             input: Input::Null,
             output: Output::Log,
             error: Output::Log,
+            input_data: None,
             tty: "/dev/console".to_owned(),
+            syslog_identifier: None,
+            keyring: KeyringMode::Private,
+            directories: None,
+            scheduling: None,
+            sandbox: None,
         }
     }
 }
 
 impl Service {
+    /// Whether anything is made for its processes that has to be removed after them.
+    pub fn leaves_something(&self) -> bool {
+        self.directories.is_some() || self.sandbox.as_ref().is_some_and(|sandbox| sandbox.private_tmp)
+    }
+
     /// How long to wait before the `n`-th restart in a row (from 0): grows from `RestartSec=` to
     /// `RestartMaxDelaySec=` in `RestartSteps=` steps, each longer than the one before by the same ratio, then stays.
     pub fn restart_delay(&self, n: u32) -> Span {

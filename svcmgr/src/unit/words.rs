@@ -43,6 +43,19 @@ pub fn split(value: &str) -> Result<Vec<Word>, WordError> {
     }
 }
 
+/// `value` with its C escapes resolved, and nothing else: quotes and white space stay.
+pub fn unescaped(value: &str) -> Result<String, WordError> {
+    let mut text = Vec::new();
+    let mut chars = value.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => escape(&mut chars, &mut text)?,
+            c => push(&mut text, c),
+        }
+    }
+    String::from_utf8(text).map_err(|error| WordError::NotUtf8(String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
 fn one_word(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Word, WordError> {
     let mut text: Vec<u8> = Vec::new();
     let mut quoted = false;
@@ -152,6 +165,7 @@ mod tests {
         assert_eq!(texts(r"\xc3\xa9"), ["é"]);
         assert_eq!(texts(r#"'' """#), ["", ""]);
         assert_eq!(texts("  "), Vec::<String>::new());
+        assert_eq!(unescaped(r#"a\tb "c""#).unwrap(), "a\tb \"c\"");
     }
 
     #[test]

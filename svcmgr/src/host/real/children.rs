@@ -28,6 +28,8 @@ pub(super) struct Child {
     pub(super) unexecuted: bool,
     /// Its program, to be named where it cannot be executed; empty for one that another supervisor started.
     pub(super) program: String,
+    /// What its mounts are put on, likewise.
+    pub(super) places: Vec<String>,
     /// Why its program could not be executed.
     pub(super) failure: Option<String>,
 }
@@ -48,12 +50,14 @@ impl RealHost {
     pub fn started(&mut self, id: UnitId, role: Role) -> Option<bool> {
         let child = self.children.get_mut(&(id, role))?;
         let socket = child.socket.as_ref()?;
-        let mut message = [0; 5];
+        let mut message = [0; 7];
         let told = match rustix::net::recv(socket, &mut message, rustix::net::RecvFlags::DONTWAIT) {
             Ok((_, 0)) => true,
             Ok(_) => {
-                let [step, a, b, c, d] = message;
-                child.failure = Some(failure(step, i32::from_ne_bytes([a, b, c, d]), &child.program));
+                let [step, a, b, c, d, e, f] = message;
+                let errno = i32::from_ne_bytes([a, b, c, d]);
+                let place = child.places.get(usize::from(u16::from_ne_bytes([e, f])));
+                child.failure = Some(failure(step, errno, &child.program, place.map_or("/", String::as_str)));
                 false
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return None,
@@ -63,6 +67,7 @@ impl RealHost {
             }
         };
         child.socket = None;
+        child.places = Vec::new();
         Some(told)
     }
 
@@ -146,6 +151,7 @@ impl RealHost {
             ours: false,
             unexecuted,
             program: String::new(),
+            places: Vec::new(),
             failure: None,
         };
         self.children.insert((id, role), child);
@@ -165,6 +171,7 @@ impl RealHost {
             ours: false,
             unexecuted: starting,
             program: String::new(),
+            places: Vec::new(),
             failure: None,
         };
         self.children.insert((id, role), child);
@@ -186,6 +193,7 @@ impl RealHost {
             ours: is_child_of_us(pid),
             unexecuted: false,
             program: String::new(),
+            places: Vec::new(),
             failure: None,
         };
         self.children.insert((id, Role::Main), child);
@@ -195,21 +203,35 @@ impl RealHost {
 }
 
 /// In words, what a child reported.
-fn failure(step: u8, errno: i32, program: &str) -> String {
+fn failure(step: u8, errno: i32, program: &str, place: &str) -> String {
     let error = io::Error::from_raw_os_error(errno);
-    match ChildStep::from_number(step) {
-        Some(ChildStep::Session) => format!("no session of its own: {error}"),
-        Some(ChildStep::Terminal) => format!("its terminal cannot be opened (TTYPath=): {error}"),
-        Some(ChildStep::Streams) => format!("its standard streams cannot be set: {error}"),
-        Some(ChildStep::Groups) => format!("its groups cannot be set (Group=): {error}"),
-        Some(ChildStep::User) => format!("its user cannot be set (User=): {error}"),
-        Some(ChildStep::Directory) => format!("its working directory cannot be entered (WorkingDirectory=): {error}"),
-        Some(ChildStep::Limits) => format!("its limits cannot be set (LimitNOFILE= and so on): {error}"),
-        Some(ChildStep::Nice) => format!("its nice level cannot be set (Nice=): {error}"),
-        Some(ChildStep::OomScore) => format!("its OOM score cannot be set (OOMScoreAdjust=): {error}"),
-        Some(ChildStep::Execute) => format!("its program {program} cannot be executed: {error}"),
-        None => format!("it could not be started: {error}"),
-    }
+    let Some(step) = ChildStep::from_number(step) else { return format!("it could not be started: {error}") };
+    let what = match step {
+        ChildStep::Session => "no session of its own",
+        ChildStep::Terminal => "its terminal cannot be opened (TTYPath=)",
+        ChildStep::Streams => "its standard streams cannot be set",
+        ChildStep::Groups => "its groups cannot be set (Group=)",
+        ChildStep::User => "its user cannot be set (User=)",
+        ChildStep::Directory => "its working directory cannot be entered (WorkingDirectory=)",
+        ChildStep::Limits => "its limits cannot be set (LimitNOFILE= and so on)",
+        ChildStep::Nice => "its nice level cannot be set (Nice=)",
+        ChildStep::OomScore => "its OOM score cannot be set (OOMScoreAdjust=)",
+        ChildStep::Scheduler => "its scheduling cannot be set (CPUSchedulingPolicy=)",
+        ChildStep::Affinity => "its processors cannot be set (CPUAffinity=)",
+        ChildStep::IoPriority => "its I/O priority cannot be set (IOSchedulingClass=)",
+        ChildStep::Personality => "its personality cannot be set (Personality=)",
+        ChildStep::Keyring => "no keyring of its own (KeyringMode=)",
+        ChildStep::Namespaces => "no namespaces of its own (PrivateNetwork=, PrivateTmp= and so on)",
+        ChildStep::Network => "its loopback device cannot be switched on (PrivateNetwork=)",
+        ChildStep::Mounts => return format!("what it is to see at {place} cannot be set up: {error}"),
+        ChildStep::UserNamespace => "no user namespace of its own (PrivateUsers=)",
+        ChildStep::Capabilities => "its capabilities cannot be bounded (CapabilityBoundingSet=)",
+        ChildStep::Ambient => "its capabilities cannot be kept (AmbientCapabilities=)",
+        ChildStep::NoNewPrivileges => "its privileges cannot be fixed (NoNewPrivileges=)",
+        ChildStep::Filter => "its system calls cannot be filtered (SystemCallFilter= and so on)",
+        ChildStep::Execute => return format!("its program {program} cannot be executed: {error}"),
+    };
+    format!("{what}: {error}")
 }
 
 /// Field `n` (from 1) of `/proc/PID/stat`; proc_pid_stat(5). The name in field 2 may hold anything, even `) `.

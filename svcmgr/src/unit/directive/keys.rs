@@ -1,5 +1,6 @@
 //! The directives that are obeyed, by the section or man page whose part of the parser obeys them.
 
+use crate::unit::directories::DirectoryKind;
 use crate::unit::limit::Resource;
 
 /// A directive that is obeyed.
@@ -60,19 +61,99 @@ pub enum ServiceKey {
 pub enum ExecKey {
     IgnoreSigpipe,
     UMask,
+    User,
+    Group,
     SupplementaryGroups,
+    DynamicUser,
     Nice,
     OomScoreAdjust,
     Limit(Resource),
     Environment,
     EnvironmentFile,
-    User,
-    Group,
+    PassEnvironment,
+    UnsetEnvironment,
+    ExecSearchPath,
     WorkingDirectory,
     StandardInput,
+    StandardInputText,
+    StandardInputData,
     StandardOutput,
     StandardError,
     TtyPath,
+    SyslogIdentifier,
+    KeyringMode,
+    Directory(DirectoryKind),
+    DirectoryMode(DirectoryKind),
+    RuntimeDirectoryPreserve,
+    Scheduling(SchedulingKey),
+    Sandbox(SandboxKey),
+    Switch(Switch),
+}
+
+/// How the kernel schedules it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the directive of its own name")]
+pub enum SchedulingKey {
+    CpuAffinity,
+    CpuSchedulingPolicy,
+    CpuSchedulingPriority,
+    CpuSchedulingResetOnFork,
+    IoSchedulingClass,
+    IoSchedulingPriority,
+    TimerSlackNSec,
+    CoredumpFilter,
+    Personality,
+}
+
+/// What it is kept from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the directive of its own name")]
+pub enum SandboxKey {
+    RootDirectory,
+    MountApiVfs,
+    ProtectSystem,
+    ProtectHome,
+    ProtectProc,
+    ProcSubset,
+    ReadWritePaths,
+    ReadOnlyPaths,
+    InaccessiblePaths,
+    ExecPaths,
+    NoExecPaths,
+    TemporaryFileSystem,
+    BindPaths,
+    BindReadOnlyPaths,
+    CapabilityBoundingSet,
+    AmbientCapabilities,
+    SecureBits,
+    RestrictNamespaces,
+    RestrictAddressFamilies,
+    SystemCallArchitectures,
+    SystemCallFilter,
+    SystemCallErrorNumber,
+}
+
+/// What it is kept from, where yes or no is all there is to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the directive of its own name")]
+pub enum Switch {
+    NoNewPrivileges,
+    PrivateTmp,
+    PrivateDevices,
+    PrivateNetwork,
+    PrivateIpc,
+    PrivateMounts,
+    PrivateUsers,
+    ProtectKernelTunables,
+    ProtectKernelModules,
+    ProtectKernelLogs,
+    ProtectControlGroups,
+    ProtectClock,
+    ProtectHostname,
+    RestrictRealtime,
+    RestrictSuidSgid,
+    LockPersonality,
+    MemoryDenyWriteExecute,
 }
 
 /// Of `[X-MMOS]`.

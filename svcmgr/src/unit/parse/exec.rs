@@ -1,11 +1,13 @@
 //! `[Service]`: what its processes run in.
 
 use super::Reader;
-use super::values::optional;
+use super::streams::base64;
+use super::values::{optional, parse_boolean};
 use crate::unit::command::is_variable;
 use crate::unit::directive::ExecKey;
+use crate::unit::directories::{Directories, DirectoryKind, Preserve};
 use crate::unit::limit::Limit;
-use crate::unit::service::{Input, Output};
+use crate::unit::service::{KeyringMode, Service};
 use crate::unit::syntax::Entry;
 use crate::unit::words;
 
@@ -49,11 +51,29 @@ impl Reader<'_> {
             }
             ExecKey::Environment => self.environment(entry),
             ExecKey::EnvironmentFile => self.environment_file(entry),
-            ExecKey::User => {
-                let user = (!value.is_empty()).then(|| value.to_owned());
-                self.unit.service.user = user;
+            ExecKey::PassEnvironment => self.words_into(entry, |service| &mut service.pass_environment),
+            ExecKey::UnsetEnvironment => self.words_into(entry, |service| &mut service.unset_environment),
+            ExecKey::ExecSearchPath => {
+                let Some(value) = self.resolved(entry) else { return };
+                let folders = &mut self.unit.service.exec_search_path;
+                if value.is_empty() {
+                    folders.clear();
+                }
+                folders.extend(value.split(':').filter(|folder| folder.starts_with('/')).map(str::to_owned));
             }
-            ExecKey::Group => self.unit.service.group = (!value.is_empty()).then(|| value.to_owned()),
+            ExecKey::User => {
+                let Some(user) = self.resolved(entry) else { return };
+                self.unit.service.user = (!user.is_empty()).then_some(user);
+            }
+            ExecKey::Group => {
+                let Some(group) = self.resolved(entry) else { return };
+                self.unit.service.group = (!group.is_empty()).then_some(group);
+            }
+            ExecKey::DynamicUser => {
+                if let Some(yes) = self.boolean(entry) {
+                    self.unit.service.dynamic_user = yes;
+                }
+            }
             ExecKey::WorkingDirectory => {
                 let Some(value) = self.resolved(entry) else { return };
                 let (path, optional) = optional(&value);
@@ -66,8 +86,85 @@ impl Reader<'_> {
                 }
             }
             ExecKey::StandardInput => self.input(entry),
+            ExecKey::StandardInputText => self.input_text(entry),
+            ExecKey::StandardInputData => match base64(value) {
+                Some(bytes) => self.input_bytes(value.is_empty(), &bytes),
+                None => self.refuse(entry.line, format!("StandardInputData={value} is not base64")),
+            },
             ExecKey::StandardOutput | ExecKey::StandardError => self.output(key, entry),
-            ExecKey::TtyPath => self.unit.service.tty = value.to_owned(),
+            ExecKey::TtyPath => {
+                if let Some(tty) = self.resolved(entry) {
+                    self.unit.service.tty = tty;
+                }
+            }
+            ExecKey::SyslogIdentifier => {
+                let Some(name) = self.resolved(entry) else { return };
+                self.unit.service.syslog_identifier = (!name.is_empty()).then_some(name);
+            }
+            ExecKey::KeyringMode => {
+                self.unit.service.keyring = match value {
+                    "inherit" => KeyringMode::Inherit,
+                    "private" | "" => KeyringMode::Private,
+                    "shared" => KeyringMode::Shared,
+                    _ => return self.unknown_value(entry, &["inherit", "private", "shared"]),
+                };
+            }
+            ExecKey::Directory(kind) => self.directory(kind, entry),
+            ExecKey::DirectoryMode(kind) => match u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777) {
+                Some(mode) => self.directories().of_mut(kind).mode = mode,
+                // With a mode that is not what was meant, files would be open to others.
+                None => self.refuse(entry.line, format!("{}={value} is not a mode, such as 0750", entry.key)),
+            },
+            ExecKey::RuntimeDirectoryPreserve => {
+                self.directories().preserve = match (value, parse_boolean(value)) {
+                    ("restart", _) => Preserve::Restart,
+                    (_, Some(true)) => Preserve::Yes,
+                    (_, Some(false)) => Preserve::No,
+                    (_, None) => return self.unknown_value(entry, &["no", "yes", "restart"]),
+                };
+            }
+            ExecKey::Scheduling(key) => self.scheduling(key, entry),
+            ExecKey::Sandbox(key) => self.sandbox_setting(key, entry),
+            ExecKey::Switch(switch) => {
+                if let Some(yes) = self.boolean(entry) {
+                    *self.sandbox().switch(switch) = yes;
+                }
+            }
+        }
+    }
+
+    fn words_into(&mut self, entry: &Entry, list: fn(&mut Service) -> &mut Vec<String>) {
+        let Some(value) = self.resolved(entry) else { return };
+        let Some(words) = self.words(entry, &value) else { return };
+        let list = list(&mut self.unit.service);
+        if words.is_empty() {
+            list.clear();
+        }
+        list.extend(words);
+    }
+
+    fn directories(&mut self) -> &mut Directories {
+        self.unit.service.directories.get_or_insert_default()
+    }
+
+    fn directory(&mut self, kind: DirectoryKind, entry: &Entry) {
+        let Some(value) = self.resolved(entry) else { return };
+        let Some(words) = self.words(entry, &value) else { return };
+        if words.is_empty() {
+            let set = self.directories().of_mut(kind);
+            set.names.clear();
+            set.links.clear();
+        }
+        for word in words {
+            let (name, link) = word.split_once(':').map_or((word.as_str(), None), |(name, link)| (name, Some(link)));
+            if !is_beneath(name) || !link.is_none_or(is_beneath) {
+                let text = format!("{}={word} is not a path beneath {}, without ..", entry.key, kind.base());
+                self.refuse(entry.line, text);
+                continue;
+            }
+            let set = self.directories().of_mut(kind);
+            set.names.push(name.to_owned());
+            set.links.extend(link.map(|link| (name.to_owned(), link.to_owned())));
         }
     }
 
@@ -103,43 +200,9 @@ impl Reader<'_> {
             self.refuse(entry.line, format!("EnvironmentFile={path} is not an absolute path"));
         }
     }
+}
 
-    fn input(&mut self, entry: &Entry) {
-        self.unit.service.input = match entry.value.as_str() {
-            "" | "null" => Input::Null,
-            "tty" | "tty-force" | "tty-fail" => Input::Tty,
-            other => {
-                let text = format!("StandardInput={other} is not supported yet; null and tty are");
-                return self.refuse(entry.line, text);
-            }
-        };
-    }
-
-    fn output(&mut self, key: ExecKey, entry: &Entry) {
-        let service = &self.unit.service;
-        let inherited = match (key, service.input) {
-            (ExecKey::StandardError, _) => service.output,
-            (_, Input::Tty) => Output::Tty,
-            // systemd.exec(5): inherit of a null input is the journal.
-            (_, Input::Null) => Output::Log,
-        };
-        let output = match entry.value.as_str() {
-            "" | "journal" | "syslog" => Output::Log,
-            "inherit" => inherited,
-            "null" => Output::Null,
-            "tty" => Output::Tty,
-            "kmsg" => Output::Kmsg,
-            "journal+console" | "kmsg+console" | "syslog+console" => Output::LogAndConsole,
-            other => {
-                self.note(entry.line, format!("{}={other} is not supported yet: output goes to the log", entry.key));
-                Output::Log
-            }
-        };
-        if key == ExecKey::StandardError {
-            self.error_given = true;
-            self.unit.service.error = output;
-        } else {
-            self.unit.service.output = output;
-        }
-    }
+/// Whether a path is relative and does not lead out of where it stands.
+fn is_beneath(path: &str) -> bool {
+    !path.is_empty() && !path.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }

@@ -6,6 +6,7 @@ use super::Reader;
 use crate::unit::specifier::Specifiers;
 use crate::unit::syntax::Entry;
 use crate::unit::time::Span;
+use crate::unit::words;
 
 impl Reader<'_> {
     pub(super) fn unknown_value(&mut self, entry: &Entry, known: &[&str]) {
@@ -23,6 +24,17 @@ impl Reader<'_> {
             Ok(value) => Some(value),
             Err(error) => {
                 self.note(entry.line, format!("{}={} is ignored: {error}", entry.key, entry.value));
+                None
+            }
+        }
+    }
+
+    /// The words of a value, quotes and escapes resolved.
+    pub(super) fn words(&mut self, entry: &Entry, value: &str) -> Option<Vec<String>> {
+        match words::split(value) {
+            Ok(words) => Some(words.into_iter().map(|word| word.text).collect()),
+            Err(error) => {
+                self.note(entry.line, format!("{}={value} is ignored: {error}", entry.key));
                 None
             }
         }
