@@ -117,6 +117,7 @@ impl Daemon {
             Token::Output(id) => self.read_output(id, false),
             Token::Start(id, role) => self.started(id, role),
             Token::Process(id, role) => self.process_ended(id, role),
+            Token::Memory(id) => self.look_at_memory(id),
             Token::Population(id) => {
                 let Some(unit) = self.supervisor.machine.unit(id) else { return };
                 if self.supervisor.host.is_empty_now(id, unit) {
@@ -310,11 +311,19 @@ impl Daemon {
         // It may have been executed, have spoken, and have ended, all since we last looked: in that order.
         self.started(id, role);
         self.hear_notify();
+        // Why it ended, before that it did.
+        self.look_at_memory(id);
         if let Some(exit) = self.supervisor.host.reap(id, role) {
             self.read_output(id, true);
             self.supervisor.event(id, exited(role, exit));
         } else if self.supervisor.host.knows(id, role) && !self.supervisor.host.is_ours(id, role) {
             self.await_report(id, role);
+        }
+    }
+
+    fn look_at_memory(&mut self, id: UnitId) {
+        if self.supervisor.host.ran_out_of_memory(id) {
+            self.supervisor.event(id, Event::OutOfMemory);
         }
     }
 

@@ -183,7 +183,7 @@ impl<H: Host> Supervisor<H> {
             }
             Action::Unit(id, UnitAction::Clean { restarting }) => {
                 if let Some(unit) = self.machine.unit(id) {
-                    self.host.clean(unit, restarting);
+                    self.host.clean(id, unit, restarting);
                 }
             }
             Action::Changed(id, from, to) => self.tell(id, from, to),

@@ -63,7 +63,7 @@ impl Host for Double {
         Ok(())
     }
 
-    fn clean(&mut self, _: &Unit, _: bool) {}
+    fn clean(&mut self, _: UnitId, _: &Unit, _: bool) {}
 
     fn await_empty(&mut self, id: UnitId, _: &Unit) -> io::Result<bool> {
         self.call()?;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::sys;
+use crate::unit::resources::{Resources, Setting, Totals};
 
 /// The cgroups of all services, beneath one folder.
 #[derive(Debug)]
@@ -36,16 +37,64 @@ impl Cgroups {
         Ok(Cgroups { folder: folder.to_owned(), killed: RefCell::default() })
     }
 
-    /// The folder of a unit's cgroup, opened, made if need be.
-    pub fn open(&self, unit: &str) -> io::Result<OwnedFd> {
+    /// The folder of a unit's cgroup, opened, made if need be; a new one with the unit's resources.
+    pub fn open(&self, unit: &str, resources: Option<&Resources>, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
         let path = self.folder.join(unit);
         match fs::create_dir(&path) {
-            Ok(()) => {}
+            Ok(()) => {
+                if let Some(resources) = resources {
+                    self.share_out(unit, &path, resources, owner);
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
         Ok(rustix::fs::open(&path, flags, Mode::empty())?)
+    }
+
+    /// Writes down what a new cgroup may use. What the kernel does not take is told, and the service runs without.
+    fn share_out(&self, unit: &str, path: &Path, resources: &Resources, owner: Option<(u32, u32)>) {
+        for Setting { controller, file, text } in resources.settings(totals(), &device_numbers) {
+            if let Err(error) = self.enable(controller).and_then(|()| fs::write(path.join(file), &text)) {
+                log::warn!("{unit}: {file} of its cgroup cannot be set to {text:?}: {error}; it runs without");
+            }
+        }
+        if resources.delegate {
+            // cgroup-v2.rst, "Delegation Containment": the folder and these files of it.
+            let (uid, gid) = owner.unwrap_or((0, 0));
+            for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+                if let Err(error) = std::os::unix::fs::chown(path.join(file), Some(uid), Some(gid)) {
+                    log::warn!("{unit}: its cgroup cannot be given to its user (Delegate=): {error}");
+                }
+            }
+        }
+    }
+
+    /// Switches a controller on for the units' cgroups. Not before one needs it: each makes every cgroup dearer.
+    fn enable(&self, controller: &str) -> io::Result<()> {
+        let is_on = |folder: &Path, file: &str| {
+            let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
+            text.split_whitespace().any(|word| word == controller)
+        };
+        // From the root of the hierarchy down to where the units are.
+        let mut folders: Vec<&Path> =
+            self.folder.ancestors().take_while(|folder| folder.join("cgroup.controllers").exists()).collect();
+        folders.reverse();
+        for folder in folders.into_iter().filter(|folder| !is_on(folder, "cgroup.subtree_control")) {
+            if !is_on(folder, "cgroup.controllers") {
+                return Err(io::Error::other(format!("the kernel has no controller {controller} there")));
+            }
+            fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the file that tells how often the kernel ended processes of a unit for want of memory.
+    pub fn memory_events(&self, unit: &str) -> io::Result<MemoryEvents> {
+        let mut events = MemoryEvents { file: File::open(self.folder.join(unit).join("memory.events"))?, killed: 0 };
+        events.killed = events.read()?;
+        Ok(events)
     }
 
     /// Whether processes may be born into a unit's cgroup. Not after `cgroup.kill`: seen on Linux 6.18, each child
@@ -126,6 +175,50 @@ impl Cgroups {
     }
 }
 
+/// `memory.events` of a unit; the kernel marks it (`EPOLLPRI`) whenever it changes.
+#[derive(Debug)]
+pub struct MemoryEvents {
+    /// The file.
+    pub file: File,
+    killed: u64,
+}
+
+impl MemoryEvents {
+    /// Whether a process was ended since this was last asked.
+    ///
+    /// # Errors
+    /// When the file cannot be read: the cgroup is gone.
+    pub fn has_killed(&mut self) -> io::Result<bool> {
+        let killed = self.read()?;
+        Ok(killed > std::mem::replace(&mut self.killed, killed))
+    }
+
+    fn read(&mut self) -> io::Result<u64> {
+        let mut text = String::new();
+        self.file.rewind()?;
+        self.file.read_to_string(&mut text)?;
+        let killed = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(killed.and_then(|number| number.trim().parse().ok()).unwrap_or(0))
+    }
+}
+
+/// What there is on this machine: bytes of memory, and tasks.
+fn totals() -> Totals {
+    let pages = rustix::system::sysinfo();
+    let memory = pages.totalram.saturating_mul(u64::from(pages.mem_unit).max(1));
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].map(number);
+    Totals { memory, tasks: limits.into_iter().flatten().min().unwrap_or(u64::MAX) }
+}
+
+/// `MAJOR:MINOR` of a block device, or of the one that a path lies on.
+fn device_numbers(path: &str) -> Option<String> {
+    let found = rustix::fs::stat(path).inspect_err(|error| log::warn!("{path}: {error}; it is not limited")).ok()?;
+    let is_block = rustix::fs::FileType::from_raw_mode(found.st_mode).is_block_device();
+    let number = if is_block { found.st_rdev } else { found.st_dev };
+    Some(format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
+}
+
 /// `cgroup.events` of a unit; the kernel marks it (`EPOLLPRI`) whenever it changes.
 #[derive(Debug)]
 pub struct Population {
@@ -140,5 +233,49 @@ impl Population {
         self.file.rewind()?;
         self.file.read_to_string(&mut text)?;
         Ok(!text.lines().any(|line| line == "populated 0"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unit::resources::{Amount, Amounts, Weights};
+
+    #[test]
+    fn a_new_cgroup_gets_what_the_unit_may_use_and_its_controllers_are_switched_on() {
+        // Folders and files as the kernel has them, but for the writing, which only root may do to the real ones.
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("mmos");
+        fs::create_dir(&folder).unwrap();
+        for file in ["cgroup.controllers", "mmos/cgroup.controllers"] {
+            fs::write(dir.path().join(file), "cpuset cpu memory pids\n").unwrap();
+        }
+        for file in ["mmos/cgroup.procs", "cgroup.subtree_control", "mmos/cgroup.subtree_control"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        let cgroups = Cgroups::new(&folder).unwrap();
+        let mut resources = Resources::default();
+        resources.set_amount(Amounts::MemoryMax, Amount::Number(4096));
+        resources.set_weight(Weights::Io, 50);
+        cgroups.open("x.service", Some(&resources), None).unwrap();
+        let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap_or_default();
+        assert_eq!(read("mmos/x.service/memory.max"), "4096");
+        assert_eq!(
+            (read("cgroup.subtree_control"), read("mmos/cgroup.subtree_control")),
+            ("+memory".into(), "+memory".into())
+        );
+        // There is no such controller: the service runs without.
+        assert_eq!(read("mmos/x.service/io.weight"), "");
+    }
+
+    #[test]
+    fn a_process_that_the_kernel_ended_for_want_of_memory_is_seen_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory.events");
+        fs::write(&path, "low 0\nmax 3\noom 1\noom_kill 1\n").unwrap();
+        let mut events = MemoryEvents { file: File::open(&path).unwrap(), killed: 1 };
+        assert!(!events.has_killed().unwrap());
+        fs::write(&path, "low 0\nmax 3\noom 1\noom_kill 3\n").unwrap();
+        assert!(events.has_killed().unwrap() && !events.has_killed().unwrap());
     }
 }

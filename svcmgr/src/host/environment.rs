@@ -47,6 +47,7 @@ pub(super) fn environment(
                 Outcome::Signal => "signal",
                 Outcome::CoreDump => "core-dump",
                 Outcome::Timeout => "timeout",
+                Outcome::OutOfMemory => "oom-kill",
                 Outcome::Unknown => "resources",
             },
         );

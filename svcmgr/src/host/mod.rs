@@ -81,7 +81,7 @@ pub trait Host {
     fn await_empty(&mut self, id: UnitId, unit: &Unit) -> io::Result<bool>;
 
     /// Removes what was made for a unit's processes, which are gone; what cannot be removed stays, and is told.
-    fn clean(&mut self, unit: &Unit, restarting: bool);
+    fn clean(&mut self, id: UnitId, unit: &Unit, restarting: bool);
 
     /// Writes a unit's state down for the next supervisor.
     ///

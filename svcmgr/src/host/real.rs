@@ -12,7 +12,7 @@ use link::{Channel, ToInit};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 
-use super::cgroup::{Cgroups, Population};
+use super::cgroup::{Cgroups, MemoryEvents, Population};
 use super::directories;
 use super::private::Private;
 use super::spawn::{self, Surroundings};
@@ -46,6 +46,7 @@ pub struct RealHost {
     children: HashMap<(UnitId, Role), Child>,
     pids: HashMap<i32, (UnitId, Role)>,
     populations: HashMap<UnitId, Population>,
+    memory: HashMap<UnitId, MemoryEvents>,
     /// Without cgroups: the process groups of each unit, and the units whose groups must be looked at now and then.
     groups: HashMap<UnitId, Vec<i32>>,
     lingering: Vec<UnitId>,
@@ -83,6 +84,7 @@ impl RealHost {
             children: HashMap::new(),
             pids: HashMap::new(),
             populations: HashMap::new(),
+            memory: HashMap::new(),
             groups: HashMap::new(),
             lingering: Vec::new(),
         };
@@ -138,6 +140,34 @@ impl RealHost {
                 }
                 true
             }
+        }
+    }
+
+    /// Whether the kernel ended a process of a unit for want of memory since this was last asked.
+    pub fn ran_out_of_memory(&mut self, id: UnitId) -> bool {
+        match self.memory.get_mut(&id).map(MemoryEvents::has_killed) {
+            Some(Ok(killed)) => killed,
+            Some(Err(_)) => {
+                self.memory.remove(&id);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Watches the memory of a unit that limits it.
+    fn watch_memory(&mut self, id: UnitId, unit: &Unit) {
+        let watches = unit.service.resources.as_ref().is_some_and(|resources| resources.watches_memory());
+        let Some(cgroups) = self.cgroups.as_ref().filter(|_| watches && !self.memory.contains_key(&id)) else { return };
+        let watched = cgroups.memory_events(&unit.name).and_then(|events| {
+            epoll::add(&self.epoll, events.file.as_fd(), Token::Memory(id).data(), EventFlags::PRI)?;
+            Ok(events)
+        });
+        match watched {
+            Ok(events) => {
+                self.memory.insert(id, events);
+            }
+            Err(error) => log::debug!("{}: its memory is not watched: {error}", unit.name),
         }
     }
 
@@ -251,6 +281,7 @@ impl Host for RealHost {
         };
         self.children.insert(key, child);
         self.pids.insert(spawned.pid, key);
+        self.watch_memory(launch.id, launch.unit);
         if self.cgroups.is_none() {
             self.groups.entry(launch.id).or_default().push(spawned.pid);
         }
@@ -331,7 +362,8 @@ impl Host for RealHost {
         Ok(true)
     }
 
-    fn clean(&mut self, unit: &Unit, restarting: bool) {
+    fn clean(&mut self, id: UnitId, unit: &Unit, restarting: bool) {
+        self.memory.remove(&id);
         if let Some(made) = &unit.service.directories {
             directories::remove(&unit.name, made, restarting);
         }

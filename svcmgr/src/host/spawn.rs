@@ -102,7 +102,10 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
     let streams = [input, output, stream(&service.error, files.error.as_ref(), around)];
     let wants_tty = streams.iter().any(|stream| matches!(stream, Stream::Tty));
     let tty = if wants_tty { Some(c_string(&service.tty)?) } else { None };
-    let cgroup = match around.cgroups.map(|cgroups| cgroups.open(&launch.unit.name)) {
+    let cgroup = match around.cgroups.map(|cgroups| {
+        let owner = user.as_ref().map(|user| (user.uid, user.gid));
+        cgroups.open(&launch.unit.name, service.resources.as_deref(), owner)
+    }) {
         Some(Ok(fd)) => Some(fd),
         Some(Err(error)) => {
             log::warn!("{}: no cgroup: {error}; it runs without", launch.unit.name);

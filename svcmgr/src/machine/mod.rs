@@ -222,6 +222,8 @@ pub enum Outcome {
     CoreDump,
     /// Something took too long.
     Timeout,
+    /// The kernel ended a process for want of memory.
+    OutOfMemory,
     /// A program could not be executed.
     NotExecuted,
     /// Nobody knows.
@@ -285,6 +287,8 @@ pub enum Event {
     ControlExited(Exit),
     /// None of its processes is left.
     Empty,
+    /// The kernel ended one of its processes for want of memory.
+    OutOfMemory,
     /// Its deadline has passed.
     Timeout,
 }

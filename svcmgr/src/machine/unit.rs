@@ -1,6 +1,7 @@
 //! One unit: `(state, event) → (state', actions)`, by one exhaustive match. The pairs are explained at the head of
 //! [`super`].
 
+use crate::unit::resources::OomPolicy;
 use crate::unit::time::Span;
 use crate::unit::{Command, KillMode, Kind, Restart, Service, ServiceType, StartLimit, Unit};
 
@@ -47,7 +48,8 @@ struct Step<'a> {
 impl Step<'_> {
     fn take(&mut self, event: Event) {
         use Event::{
-            Blocked, ControlExited, Empty, Executed, Go, MainExited, Ready, Restart, Spawned, Start, Stop, Timeout,
+            Blocked, ControlExited, Empty, Executed, Go, MainExited, OutOfMemory, Ready, Restart, Spawned, Start, Stop,
+            Timeout,
         };
         use Phase::{
             Active, Backoff, Done, Failed, Inactive, Queued, Refused, StartHeld, StartMain, StartPost, StartPre,
@@ -240,6 +242,18 @@ impl Step<'_> {
                 | StopCommand(_) | StopPost(_) | Backoff | Done | Failed | Refused,
                 Empty,
             ) => {}
+
+            // The kernel ended one of its processes for want of memory.
+            (StartPre(_) | StartMain(_) | StartPost(_) | Active | StopHeld | StopCommand(_), OutOfMemory) => {
+                if self.service.oom_policy() != OomPolicy::Continue {
+                    let reason = "the kernel ended a process of it for want of memory (OOMPolicy=)";
+                    self.fail(Outcome::OutOfMemory, reason);
+                    self.terminate();
+                }
+            }
+            // It is being ended anyhow: this is why.
+            (StartHeld | StopTerm | StopKill | StopPost(_) | StopFinal, OutOfMemory) => {}
+            (Inactive | Queued | Backoff | Done | Failed | Refused, OutOfMemory) => {}
 
             // Its deadline has passed.
             (phase @ (StartPre(_) | StartMain(_) | StartPost(_)), Timeout) => {
@@ -599,9 +613,7 @@ fn restarts_after(policy: Restart, outcome: Outcome) -> bool {
         Restart::Always => true,
         Restart::OnSuccess => outcome == Outcome::Success,
         Restart::OnFailure => outcome != Outcome::Success,
-        Restart::OnAbnormal => {
-            matches!(outcome, Outcome::Signal | Outcome::CoreDump | Outcome::Timeout | Outcome::Unknown)
-        }
+        Restart::OnAbnormal => !matches!(outcome, Outcome::Success | Outcome::ExitCode | Outcome::NotExecuted),
         Restart::OnAbort => matches!(outcome, Outcome::Signal | Outcome::CoreDump),
     }
 }

@@ -54,6 +54,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("control bad", Event::ControlExited(Exit::Code(1))),
         ("empty", Event::Empty),
         ("timeout", Event::Timeout),
+        ("out of memory", Event::OutOfMemory),
     ]
 }
 
@@ -84,23 +85,23 @@ fn state_in(phase: Phase) -> UnitState {
 fn every_pair_of_phase_and_event_is_decided() {
     // "-" stays as it is. Rows: phases; columns: events, in the order of `events`.
     let expected = "\
-inactive     queued - queued - - - - - - - - - -
-queued       - inactive - start-pre failed - - - - - - - -
-start-pre    - no-start no-start - - - - - - start-main term - term
-start-main   - no-start no-start - - - start-post term term - - - term
-start-post   - no-start no-start - - - - - - active term - term
-active       - held held - - - - stop stop - - - -
-no-start     - - - term - - - term term - - - -
-held         active - - stop - - - stop stop - - - -
-stop         - - - - - - - - - term term - term
-term         - - - - - - - - - - - stop-post kill
-kill         - - - - - - - - - - - stop-post -
-stop-post    - - - - - - - - - final final - final
-final        - - - - - - - - - - - done -
-backoff      queued inactive queued - - - - - - - - - queued
-done         queued - queued - - - - - - - - - -
-failed       queued - queued - - - - - - - - - -
-refused      - - - - - - - - - - - - -
+inactive     queued - queued - - - - - - - - - - -
+queued       - inactive - start-pre failed - - - - - - - - -
+start-pre    - no-start no-start - - - - - - start-main term - term term
+start-main   - no-start no-start - - - start-post term term - - - term term
+start-post   - no-start no-start - - - - - - active term - term term
+active       - held held - - - - stop stop - - - - term
+no-start     - - - term - - - term term - - - - -
+held         active - - stop - - - stop stop - - - - term
+stop         - - - - - - - - - term term - term term
+term         - - - - - - - - - - - stop-post kill -
+kill         - - - - - - - - - - - stop-post - -
+stop-post    - - - - - - - - - final final - final -
+final        - - - - - - - - - - - done - -
+backoff      queued inactive queued - - - - - - - - - queued -
+done         queued - queued - - - - - - - - - - -
+failed       queued - queued - - - - - - - - - - -
+refused      - - - - - - - - - - - - - -
 ";
     let name = |phase: Phase| match phase {
         Phase::StartPre(_) => "start-pre",

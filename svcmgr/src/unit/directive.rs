@@ -10,7 +10,7 @@ mod service;
 mod unit;
 
 pub use docs::{REGION, markdown};
-pub use keys::{ExecKey, Key, MmosKey, SandboxKey, SchedulingKey, ServiceKey, Switch, UnitKey};
+pub use keys::{ExecKey, Key, MmosKey, ResourceKey, SandboxKey, SchedulingKey, ServiceKey, Switch, UnitKey};
 
 /// A section of a unit file that has a meaning to systemd, or to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

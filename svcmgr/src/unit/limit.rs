@@ -112,7 +112,7 @@ impl Limit {
 }
 
 /// A number of bytes: with K, M, G, T, P or E, to the base 1024.
-fn bytes(text: &str) -> Option<u64> {
+pub fn bytes(text: &str) -> Option<u64> {
     let power = text.chars().last().and_then(|last| "KMGTPE".find(last));
     let (number, shift) = match power {
         Some(at) => (text.get(..text.len().checked_sub(1)?)?, u32::try_from(at).ok()?.checked_add(1)?.checked_mul(10)?),

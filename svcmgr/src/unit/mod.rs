@@ -8,6 +8,7 @@ pub mod directories;
 pub mod family;
 pub mod limit;
 pub mod parse;
+pub mod resources;
 pub mod sandbox;
 pub mod scheduling;
 mod service;

@@ -2,6 +2,7 @@
 //! and line, or, where the unit could not do its work, the reason why it is refused. Nothing is dropped silently.
 
 mod exec;
+mod resources;
 mod sandbox;
 mod scheduling;
 mod service;
@@ -154,6 +155,7 @@ impl Reader<'_> {
             Key::Unit(key) => self.obey_unit(key, entry),
             Key::Service(key) => self.obey_service(key, entry),
             Key::Exec(key) => self.obey_exec(key, entry),
+            Key::Resource(key) => self.obey_resource(key, entry),
             Key::Mmos(key) => self.obey_mmos(key, entry),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::command::Command;
 use super::directories::Directories;
 use super::limit::Limit;
+use super::resources::{OomPolicy, Resources};
 use super::sandbox::Sandbox;
 use super::scheduling::Scheduling;
 use super::time::Span;
@@ -171,6 +172,7 @@ pub struct Service {
     pub directories: Option<Box<Directories>>,
     pub scheduling: Option<Box<Scheduling>>,
     pub sandbox: Option<Box<Sandbox>>,
+    pub resources: Option<Box<Resources>>,
 }
 
 impl Default for Service {
@@ -218,14 +220,22 @@ impl Default for Service {
             directories: None,
             scheduling: None,
             sandbox: None,
+            resources: None,
         }
     }
 }
 
 impl Service {
+    /// `OOMPolicy=`, or what is usual.
+    pub fn oom_policy(&self) -> OomPolicy {
+        self.resources.as_ref().and_then(|resources| resources.oom_policy).unwrap_or_default()
+    }
+
     /// Whether anything is made for its processes that has to be removed after them.
     pub fn leaves_something(&self) -> bool {
-        self.directories.is_some() || self.sandbox.as_ref().is_some_and(|sandbox| sandbox.private_tmp)
+        self.directories.is_some()
+            || self.resources.as_ref().is_some_and(|resources| resources.watches_memory())
+            || self.sandbox.as_ref().is_some_and(|sandbox| sandbox.private_tmp)
     }
 
     /// How long to wait before the `n`-th restart in a row (from 0): grows from `RestartSec=` to

@@ -2,6 +2,7 @@
 
 use crate::unit::directories::DirectoryKind;
 use crate::unit::limit::Resource;
+use crate::unit::resources::{Amounts, IoLimit, Weights};
 
 /// A directive that is obeyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,6 +13,8 @@ pub enum Key {
     Service(ServiceKey),
     /// `[Service]`: what its processes run in.
     Exec(ExecKey),
+    /// `[Service]`: what its cgroup may use.
+    Resource(ResourceKey),
     /// `[X-MMOS]`.
     Mmos(MmosKey),
 }
@@ -154,6 +157,24 @@ pub enum Switch {
     RestrictSuidSgid,
     LockPersonality,
     MemoryDenyWriteExecute,
+}
+
+/// Of `[Service]`: what its cgroup may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the directive of its own name")]
+pub enum ResourceKey {
+    Amount(Amounts),
+    Weight(Weights),
+    CpuShares,
+    BlockIoWeight,
+    CpuQuota,
+    CpuQuotaPeriodSec,
+    AllowedCpus,
+    AllowedMemoryNodes,
+    IoDeviceWeight,
+    Io(IoLimit),
+    Delegate,
+    OomPolicy,
 }
 
 /// Of `[X-MMOS]`.

@@ -1,7 +1,7 @@
 //! [Service], what a service is: systemd.service(5), systemd.kill(5).
 
 use super::Support::{Ignored, Implied, Refused};
-use super::{Directive, Key, ServiceKey as K, Support, row};
+use super::{Directive, Key, ResourceKey, ServiceKey as K, Support, row};
 
 const fn yes(key: K) -> Support {
     Support::Yes(Key::Service(key))
@@ -25,7 +25,7 @@ pub(super) static SERVICE: &[Directive] = &[
     row("GuessMainPID", Implied("matters to Type=forking alone")),
     row("NonBlocking", Implied("matters with sockets alone")),
     row("NotifyAccess", yes(K::NotifyAccess)),
-    row("OOMPolicy", Ignored("the kernel ends one process, and the unit follows its main process")),
+    row("OOMPolicy", Support::Yes(Key::Resource(ResourceKey::OomPolicy))),
     row("OpenFile", Refused("the service would lack the descriptor that it needs")),
     row("PIDFile", Implied("matters to Type=forking alone")),
     row("PermissionsStartOnly", Ignored("write + before the commands that need root")),
