@@ -1,6 +1,7 @@
 //! The loop: one thread, one epoll descriptor. Waits for what happens, turns it into events of the machine and calls
 //! of clients, and goes on whatever fails. How it begins, and takes over from one that died, is in [`crate::startup`].
 
+mod hear;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,11 @@ use crate::control::{Clients, Listener, Pending};
 use crate::graph::UnitId;
 use crate::host::Host;
 use crate::host::real::RealHost;
+use crate::host::sys;
 use crate::host::token::Token;
 use crate::machine::{Event, Exit, Role, WaiterId};
-use crate::notify::{Notification, NotifySocket};
+use crate::notify::NotifySocket;
 use crate::supervisor::Supervisor;
-use crate::unit::NotifyAccess;
 
 /// PID 1 tells how a process that was taken over ended; if it has not after this time, nobody knows.
 const REPORT_GRACE: u64 = 2_000_000;
@@ -27,8 +28,6 @@ const REPORT_GRACE: u64 = 2_000_000;
 const SHUTDOWN_BOUND: u64 = 120_000_000;
 /// Without cgroups, what is left of a service is looked for at this interval.
 const LINGER_INTERVAL: u64 = 50_000;
-/// Messages on the notify socket that are read before others get their turn.
-const NOTIFY_BATCH: usize = 64;
 
 /// The supervisor's process.
 #[derive(Debug)]
@@ -118,6 +117,11 @@ impl Daemon {
             Token::Start(id, role) => self.started(id, role),
             Token::Process(id, role) => self.process_ended(id, role),
             Token::Memory(id) => self.look_at_memory(id),
+            Token::PidFile(id) => {
+                self.supervisor.host.read_pid_watch(id);
+                self.supervisor.find_main(id);
+                self.supervisor.carry_out();
+            }
             Token::Population(id) => {
                 let Some(unit) = self.supervisor.machine.unit(id) else { return };
                 if self.supervisor.host.is_empty_now(id, unit) {
@@ -205,12 +209,15 @@ impl Daemon {
     }
 
     fn hear_signals(&mut self) {
-        let Some(signals) = &self.signals else { return };
         // signalfd(2): struct signalfd_siginfo is 128 bytes, the number its first four.
         let mut buffer = [0; 128];
-        while let Ok(n) = rustix::io::read(signals, &mut buffer) {
+        while let Some(Ok(n)) = self.signals.as_ref().map(|signals| rustix::io::read(signals, &mut buffer)) {
             let Some([a, b, c, d]) = buffer.first_chunk::<4>().filter(|_| n == 128) else { return };
             let number = u32::from_ne_bytes([*a, *b, *c, *d]);
+            if i32::try_from(number) == Ok(libc::SIGCHLD) {
+                self.reap_children();
+                continue;
+            }
             let is_term = i32::try_from(number) == Ok(libc::SIGTERM);
             if self.supervisor.host.channel().is_some() {
                 // PID 1 starts us again, and we take everything over: nothing is stopped.
@@ -228,67 +235,17 @@ impl Daemon {
         }
     }
 
-    fn hear_notify(&mut self) {
-        for _ in 0..NOTIFY_BATCH {
-            let received = match self.notify.as_ref().map(NotifySocket::receive) {
-                Some(Ok(Some(received))) => received,
-                Some(Ok(None)) | None => return,
-                Some(Err(error)) => return log::warn!("the notify socket cannot be read: {error}"),
-            };
-            self.notified(received.0, received.1);
-        }
-    }
-
-    fn notified(&mut self, pid: i32, notification: Notification) {
-        let by_pid = self.supervisor.host.role_of(pid);
-        let found = by_pid.map(|(id, role)| (id, Some(role))).or_else(|| {
-            let name = self.supervisor.host.unit_of(pid)?;
-            Some((self.supervisor.machine.find(&name)?, None))
-        });
-        let Some((id, role)) = found else {
-            return log::debug!("process {pid}, of no service of ours, sent a notification");
-        };
-        let Some(unit) = self.supervisor.machine.unit(id) else { return };
-        let allowed = match (unit.service.notify_access, role) {
-            (NotifyAccess::None, _) => false,
-            (NotifyAccess::Main, role) => role == Some(Role::Main),
-            (NotifyAccess::Exec, role) => role.is_some(),
-            (NotifyAccess::All, _) => true,
-        };
-        if !allowed {
-            log::warn!("{}: process {pid} may not speak for it (NotifyAccess=)", unit.name);
-            return;
-        }
-        if let Some(main) = notification.main_pid
-            && role != Some(Role::Main).filter(|_| main == pid)
-        {
-            self.rename_main(id, main);
-        }
-        if let Some(status) = notification.status {
-            self.supervisor.machine.set_status(id, status);
-        }
-        if notification.ready {
-            self.supervisor.event(id, Event::Ready);
-        } else {
-            self.supervisor.carry_out();
-        }
-    }
-
-    fn rename_main(&mut self, id: UnitId, pid: i32) {
-        let Some(unit) = self.supervisor.machine.unit(id) else { return };
-        let known = self.supervisor.host.role_of(pid);
-        if known == Some((id, Role::Main)) {
-            return;
-        }
-        // Another service's process is never ours to watch, whatever a service says.
-        let belongs = known.is_none() && self.supervisor.host.unit_of(pid).is_none_or(|name| name == unit.name);
-        if !belongs {
-            log::warn!("{}: MAINPID={pid} is not a process of it, ignored", unit.name);
-            return;
-        }
-        match self.supervisor.host.rename_main(id, pid) {
-            Ok(process) => self.supervisor.event(id, Event::Spawned(Role::Main, process)),
-            Err(error) => log::warn!("{}: MAINPID={pid}: {error}, ignored", unit.name),
+    /// Without a PID 1 of ours, orphans of services are our children.
+    fn reap_children(&mut self) {
+        while let Some(pid) = sys::ended_child() {
+            match self.supervisor.host.role_of(pid) {
+                Some((id, role)) => self.process_ended(id, role),
+                None => sys::reap(pid),
+            }
+            if self.supervisor.host.role_of(pid).is_some() {
+                // Somebody else's to reap.
+                return;
+            }
         }
     }
 

@@ -1,11 +1,12 @@
 //! Who needs whom, and who comes after whom: from the loaded units to a table of edges between numbers, without
 //! ordering cycles. A unit of a cycle is refused, and every edge of the cycle named with the file that says it.
 
+mod cycles;
+
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use crate::load::Loaded;
-use crate::unit::{Kind, Note, Reference, Unit, split_type};
+use crate::unit::{Kind, Note, Reference, Relation, Unit, split_type};
 
 /// A unit's number: its place in all tables of this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,8 +32,41 @@ pub struct Node {
     pub required_by: Vec<UnitId>,
     /// Units that are started with it.
     pub wants: Vec<UnitId>,
+    /// Units that must be up already.
+    pub requisite: Vec<UnitId>,
+    /// Units that are stopped once it has ended.
+    pub bound_by: Vec<UnitId>,
+    /// Units that are stopped and started again with it.
+    pub parts: Vec<UnitId>,
+    /// Units that are stopped with it.
+    pub stops: Vec<UnitId>,
+    /// Units that are never up together with it.
+    pub conflicts: Vec<UnitId>,
+    /// Units that are started once it has failed.
+    pub on_failure: Vec<UnitId>,
+    /// Units that are started once it has ended with success.
+    pub on_success: Vec<UnitId>,
     /// Why it cannot be started although its own file is good: it requires what there is not.
     pub impossible: Option<String>,
+}
+
+impl Node {
+    fn lists(&mut self) -> [&mut Vec<UnitId>; 12] {
+        [
+            &mut self.after,
+            &mut self.before,
+            &mut self.requires,
+            &mut self.required_by,
+            &mut self.wants,
+            &mut self.requisite,
+            &mut self.bound_by,
+            &mut self.parts,
+            &mut self.stops,
+            &mut self.conflicts,
+            &mut self.on_failure,
+            &mut self.on_success,
+        ]
+    }
 }
 
 /// Units and their edges, by number.
@@ -52,8 +86,8 @@ pub struct Graph {
 struct Ordering {
     from: UnitId,
     to: UnitId,
-    /// `a.service After=b.service (/etc/mmos/units/a.service:3)`.
-    said: (UnitId, &'static str, u32),
+    /// The unit that says so, and by which of its references.
+    said: (UnitId, usize),
 }
 
 impl Graph {
@@ -69,26 +103,39 @@ impl Graph {
                 graph.names.insert(alias, *id);
             }
         }
-        graph.nodes = vec![Node::default(); graph.units.len()];
-        graph.connect_requirements();
-        let orderings = graph.orderings();
-        graph.refuse_cycles(&orderings);
+        graph.build();
+        graph
+    }
+
+    /// Adds a unit, such as an instance that was asked for, with its edges; the numbers of the others stay.
+    pub fn add(&mut self, unit: Unit) -> UnitId {
+        let id = UnitId(u32::try_from(self.units.len()).unwrap_or(u32::MAX));
+        self.names.insert(unit.name.clone(), id);
+        self.units.push(unit);
+        self.build();
+        id
+    }
+
+    fn build(&mut self) {
+        self.nodes = vec![Node::default(); self.units.len()];
+        self.cycles.clear();
+        self.connect();
+        let orderings = self.orderings();
+        self.refuse_cycles(&orderings);
         for ordering in &orderings {
-            if let Some(node) = graph.nodes.get_mut(ordering.from.index()) {
+            if let Some(node) = self.nodes.get_mut(ordering.from.index()) {
                 node.after.push(ordering.to);
             }
-            if let Some(node) = graph.nodes.get_mut(ordering.to.index()) {
+            if let Some(node) = self.nodes.get_mut(ordering.to.index()) {
                 node.before.push(ordering.from);
             }
         }
-        for node in &mut graph.nodes {
-            for list in [&mut node.after, &mut node.before, &mut node.requires, &mut node.required_by, &mut node.wants]
-            {
+        for node in &mut self.nodes {
+            for list in node.lists() {
                 list.sort_unstable();
                 list.dedup();
             }
         }
-        graph
     }
 
     /// All units with their numbers.
@@ -100,46 +147,33 @@ impl Graph {
         self.names.get(&reference.name).copied()
     }
 
-    fn connect_requirements(&mut self) {
+    fn connect(&mut self) {
         let mut nodes = std::mem::take(&mut self.nodes);
         let mut absent = Vec::new();
         for (id, unit) in self.iter() {
-            for reference in &unit.requires {
+            for reference in &unit.references {
                 match self.id(reference) {
-                    Some(other) => {
-                        if let Some(node) = nodes.get_mut(id.index()) {
-                            node.requires.push(other);
+                    Some(other) if other != id => join(&mut nodes, id, reference.relation, other),
+                    Some(_) => {}
+                    None => match missing(unit, reference) {
+                        Missing::Nothing => {}
+                        Missing::Note => absent.push((id, reference.clone())),
+                        Missing::Impossible(reason) => {
+                            if let Some(node) = nodes.get_mut(id.index()) {
+                                node.impossible.get_or_insert(reason);
+                            }
                         }
-                        if let Some(node) = nodes.get_mut(other.index()) {
-                            node.required_by.push(id);
-                        }
-                    }
-                    None => {
-                        if let Some(reason) = missing(unit, reference)
-                            && let Some(node) = nodes.get_mut(id.index())
-                        {
-                            node.impossible.get_or_insert(reason);
-                        }
-                    }
-                }
-            }
-            for reference in &unit.wants {
-                match self.id(reference) {
-                    Some(other) => {
-                        if let Some(node) = nodes.get_mut(id.index()) {
-                            node.wants.push(other);
-                        }
-                    }
-                    None if reference.name.ends_with(".target") => {}
-                    None => absent.push((id, reference.clone())),
+                    },
                 }
             }
         }
         self.nodes = nodes;
-        for (id, Reference { name, line }) in absent {
+        for (id, reference) in absent {
             if let Some(unit) = self.units.get_mut(id.index()) {
-                let text = format!("Wants={name}: there is no such unit, or none of a supported type");
-                unit.notes.push(Note { path: unit.path.clone(), line, text });
+                let path = reference.file.as_deref().unwrap_or(&unit.path).to_owned();
+                let (word, name) = (reference.relation.word(), &reference.name);
+                let text = format!("{word}={name}: there is no such unit, or none of a supported type");
+                unit.notes.push(Note { path, line: reference.line, text });
             }
         }
     }
@@ -147,136 +181,78 @@ impl Graph {
     fn orderings(&self) -> Vec<Ordering> {
         let mut orderings = Vec::new();
         for (id, unit) in self.iter() {
-            for reference in &unit.after {
-                if let Some(other) = self.id(reference).filter(|other| *other != id) {
-                    orderings.push(Ordering { from: id, to: other, said: (id, "After", reference.line) });
-                }
-            }
-            for reference in &unit.before {
-                if let Some(other) = self.id(reference).filter(|other| *other != id) {
-                    orderings.push(Ordering { from: other, to: id, said: (id, "Before", reference.line) });
+            for (number, reference) in unit.references.iter().enumerate() {
+                let Some(other) = self.id(reference).filter(|other| *other != id) else { continue };
+                match reference.relation {
+                    Relation::After => orderings.push(Ordering { from: id, to: other, said: (id, number) }),
+                    Relation::Before => orderings.push(Ordering { from: other, to: id, said: (id, number) }),
+                    _ => {}
                 }
             }
         }
         orderings
     }
-
-    fn refuse_cycles(&mut self, orderings: &[Ordering]) {
-        let component = components(self.units.len(), orderings);
-        let mut cycles: BTreeMap<usize, Vec<&Ordering>> = BTreeMap::new();
-        for ordering in orderings {
-            let ends = (component.get(ordering.from.index()), component.get(ordering.to.index()));
-            if let (Some(a), Some(b)) = ends
-                && a == b
-            {
-                cycles.entry(*a).or_default().push(ordering);
-            }
-        }
-        for edges in cycles.values() {
-            let mut text = String::from("ordering cycle: ");
-            for (n, edge) in edges.iter().enumerate() {
-                let separator = if n == 0 { "" } else { ", " };
-                // Writing to a String cannot fail.
-                let _ = write!(text, "{separator}{}", self.said(edge));
-            }
-            for edge in edges {
-                for end in [edge.from, edge.to] {
-                    if let Some(unit) = self.units.get_mut(end.index()) {
-                        unit.refused.get_or_insert_with(|| text.clone());
-                    }
-                }
-            }
-            self.cycles.push(text);
-        }
-    }
-
-    fn said(&self, edge: &Ordering) -> String {
-        let (by, word, line) = edge.said;
-        let other = if edge.from == by { edge.to } else { edge.from };
-        let name = |id: UnitId| self.units.get(id.index()).map_or("?", |unit| unit.name.as_str());
-        let path = self.units.get(by.index()).map(|unit| unit.path.display().to_string()).unwrap_or_default();
-        format!("{} {word}={} ({path}:{line})", name(by), name(other))
-    }
 }
 
-/// Why a unit that requires what there is not cannot start; `None` if it can: an absent target orders nothing.
-fn missing(unit: &Unit, reference: &Reference) -> Option<String> {
-    let at = format!("{}:{}", unit.path.display(), reference.line);
-    match split_type(&reference.name).map(|(_, kind)| kind) {
-        Some("target" | "slice" | "mount" | "swap" | "device") => None,
-        Some("service") if reference.name.contains('@') => {
-            Some(format!("requires {} ({at}): templates are not supported yet", reference.name))
-        }
-        Some("service") => Some(format!("requires {} ({at}), which does not exist", reference.name)),
-        Some(kind) if unit.kind == Kind::Service => {
-            Some(format!("requires {} ({at}): units of type {kind} are not supported yet", reference.name))
-        }
-        _ => None,
-    }
-}
-
-/// Strongly connected components (Tarjan, without recursion: a chain of units may be long): the component's number
-/// for each unit; numbers are shared by the units of one cycle alone.
-fn components(count: usize, orderings: &[Ordering]) -> Vec<usize> {
-    const UNSEEN: usize = usize::MAX;
-    let mut edges: Vec<Vec<usize>> = vec![Vec::new(); count];
-    for ordering in orderings {
-        if let Some(list) = edges.get_mut(ordering.from.index()) {
-            list.push(ordering.to.index());
-        }
-    }
-    let get = |list: &[usize], at: usize| list.get(at).copied().unwrap_or(UNSEEN);
-    let set = |list: &mut [usize], at: usize, value: usize| {
-        if let Some(slot) = list.get_mut(at) {
-            *slot = value;
+/// Puts an edge into the nodes at both of its ends.
+fn join(nodes: &mut [Node], id: UnitId, relation: Relation, other: UnitId) {
+    let mut put = |at: UnitId, list: fn(&mut Node) -> &mut Vec<UnitId>, what: UnitId| {
+        if let Some(node) = nodes.get_mut(at.index()) {
+            list(node).push(what);
         }
     };
-    let mut index = vec![UNSEEN; count];
-    let mut low = vec![UNSEEN; count];
-    let mut component = vec![UNSEEN; count];
-    let mut stack = Vec::new();
-    let mut clock: usize = 0;
-    for root in 0..count {
-        if get(&index, root) != UNSEEN {
-            continue;
+    match relation {
+        Relation::Requires => {
+            put(id, |node| &mut node.requires, other);
+            put(other, |node| &mut node.required_by, id);
         }
-        // (unit, the next of its edges)
-        let mut calls: Vec<(usize, usize)> = vec![(root, 0)];
-        while let Some((v, next)) = calls.pop() {
-            if next == 0 {
-                set(&mut index, v, clock);
-                set(&mut low, v, clock);
-                clock = clock.saturating_add(1);
-                stack.push(v);
-            }
-            match edges.get(v).and_then(|list| list.get(next)).copied() {
-                Some(w) => {
-                    calls.push((v, next.saturating_add(1)));
-                    if get(&index, w) == UNSEEN {
-                        calls.push((w, 0));
-                    } else if get(&component, w) == UNSEEN {
-                        let least = get(&low, v).min(get(&index, w));
-                        set(&mut low, v, least);
-                    }
-                }
-                None => {
-                    if get(&low, v) == get(&index, v) {
-                        while let Some(w) = stack.pop() {
-                            set(&mut component, w, v);
-                            if w == v {
-                                break;
-                            }
-                        }
-                    }
-                    if let Some((parent, _)) = calls.last() {
-                        let least = get(&low, *parent).min(get(&low, v));
-                        set(&mut low, *parent, least);
-                    }
-                }
-            }
+        Relation::BindsTo => {
+            put(id, |node| &mut node.requires, other);
+            put(other, |node| &mut node.required_by, id);
+            put(other, |node| &mut node.bound_by, id);
         }
+        Relation::Requisite => put(id, |node| &mut node.requisite, other),
+        Relation::Wants => put(id, |node| &mut node.wants, other),
+        Relation::PartOf => put(other, |node| &mut node.parts, id),
+        Relation::StopPropagatedFrom => put(other, |node| &mut node.stops, id),
+        Relation::PropagatesStopTo => put(id, |node| &mut node.stops, other),
+        Relation::Conflicts => {
+            put(id, |node| &mut node.conflicts, other);
+            put(other, |node| &mut node.conflicts, id);
+        }
+        Relation::OnFailure => put(id, |node| &mut node.on_failure, other),
+        Relation::OnSuccess => put(id, |node| &mut node.on_success, other),
+        // After cycles have been refused.
+        Relation::Before | Relation::After => {}
     }
-    component
+}
+
+/// What it means that a unit names one that there is not.
+enum Missing {
+    Nothing,
+    Note,
+    Impossible(String),
+}
+
+fn missing(unit: &Unit, reference: &Reference) -> Missing {
+    let name = &reference.name;
+    let kind = split_type(name).map_or("", |(_, kind)| kind);
+    // An absent target orders nothing, and what these stand for is there before the supervisor.
+    let harmless = matches!(kind, "target" | "slice" | "mount" | "swap" | "device");
+    match reference.relation {
+        Relation::Requires | Relation::BindsTo | Relation::Requisite if harmless => Missing::Nothing,
+        Relation::Requires | Relation::BindsTo | Relation::Requisite => {
+            let at = unit.place(reference);
+            let word = if reference.relation == Relation::Requisite { "needs" } else { "requires" };
+            match kind {
+                "service" => Missing::Impossible(format!("{word} {name} ({at}), which does not exist")),
+                _ if unit.kind == Kind::Target => Missing::Nothing,
+                _ => Missing::Impossible(format!("{word} {name} ({at}): units of type {kind} are not supported yet")),
+            }
+        }
+        Relation::Wants | Relation::OnFailure | Relation::OnSuccess if kind != "target" => Missing::Note,
+        _ => Missing::Nothing,
+    }
 }
 
 #[cfg(test)]

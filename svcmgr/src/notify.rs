@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use crate::unit::time::Span;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 
 /// No message is longer: sd_notify(3) gives no bound, systemd's own is a page.
@@ -24,6 +25,12 @@ pub struct Notification {
     pub stopping: bool,
     /// `RELOADING=1`.
     pub reloading: bool,
+    /// `WATCHDOG=1`.
+    pub alive: bool,
+    /// `WATCHDOG=trigger`.
+    pub trigger: bool,
+    /// `WATCHDOG_USEC=`.
+    pub watchdog_span: Option<Span>,
     /// `STATUS=`.
     pub status: Option<String>,
     /// `MAINPID=`.
@@ -39,6 +46,9 @@ impl Notification {
                 Some(("READY", "1")) => notification.ready = true,
                 Some(("STOPPING", "1")) => notification.stopping = true,
                 Some(("RELOADING", "1")) => notification.reloading = true,
+                Some(("WATCHDOG", "1")) => notification.alive = true,
+                Some(("WATCHDOG", "trigger")) => notification.trigger = true,
+                Some(("WATCHDOG_USEC", micros)) => notification.watchdog_span = micros.parse().ok().map(Span),
                 Some(("STATUS", text)) => {
                     notification.status = Some(text.chars().filter(|c| !c.is_control()).take(MAX_STATUS).collect());
                 }
@@ -123,6 +133,7 @@ mod tests {
                 ready: true,
                 status: Some("up & running".into()),
                 main_pid: Some(42),
+                alive: true,
                 ..Notification::default()
             }
         );

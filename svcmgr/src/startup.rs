@@ -65,7 +65,10 @@ struct Handover {
 /// When the kernel does not give what nothing works without: an epoll descriptor, `/dev/null`.
 pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let descriptors = raise_descriptor_limit();
-    let signals = sys::signals().inspect_err(|error| log::error!("no signals: {error}")).ok();
+    let signals = sys::signals(channel.is_none()).inspect_err(|error| log::error!("no signals: {error}")).ok();
+    if channel.is_none() {
+        sys::adopt_orphans();
+    }
     let mut handover = channel.as_ref().map(take_over).unwrap_or_default();
     let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), channel)?;
     host.descriptors = descriptors;

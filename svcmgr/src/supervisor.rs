@@ -1,16 +1,19 @@
 //! Carries the machine's actions out on a [`Host`], in the order that makes a takeover exact: processes are made but
 //! wait, states are written down, and only then is anything let go, signalled or answered.
 
+mod describe;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use link::{Ending, ToInit};
 
+use describe::describe;
+pub use describe::describe_boot;
+
 use crate::graph::UnitId;
-use crate::host::{Host, Launch};
-use crate::machine::{
-    Action, BootSummary, CommandRef, Event, Exit, Machine, Now, Outcome, Phase, Refusal, Role, UnitAction, UnitState,
-    WaiterId,
-};
+use crate::host::{Found, Host, Launch};
+use crate::machine::{Action, CommandRef, Event, Exit, Machine, Phase, Refusal, Role, UnitAction, WaiterId};
+use crate::unit::failure::{EndAction, ErrorControl};
 use crate::unit::{Command, Unit};
 
 /// The machine and the system that it runs on.
@@ -93,6 +96,11 @@ impl<H: Host> Supervisor<H> {
 
     /// Stops everything, then tells PID 1 to end the machine.
     pub fn shutdown(&mut self, ending: Ending) {
+        self.shutdown_now(ending);
+        self.carry_out();
+    }
+
+    fn shutdown_now(&mut self, ending: Ending) {
         if self.ending.is_some() {
             return;
         }
@@ -102,7 +110,6 @@ impl<H: Host> Supervisor<H> {
             log::error!("PID 1 cannot be told that the machine is ending: {error}");
         }
         self.machine.shutdown(self.host.now());
-        self.carry_out();
     }
 
     /// How the machine is to end, if it is.
@@ -166,14 +173,23 @@ impl<H: Host> Supervisor<H> {
                     log::warn!("{}: {} cannot be sent: {error}", unit.name, crate::unit::signal::name(signal));
                 }
             }
-            Action::Unit(id, UnitAction::AwaitEmpty) => {
+            Action::Unit(id, UnitAction::Ask) => {
                 let Some(unit) = self.machine.unit(id) else { return };
-                let empty = match self.host.await_empty(id, unit) {
+                let verdict = self.host.ask(unit);
+                let now = self.host.now();
+                self.machine.event(id, Event::Asked(verdict), now);
+            }
+            Action::Unit(id, UnitAction::FindMain) => self.find_main(id),
+            Action::Unit(id, UnitAction::End(end)) => self.end(id, end),
+            Action::Unit(id, action @ (UnitAction::AwaitEmpty | UnitAction::WatchEmpty)) => {
+                let Some(unit) = self.machine.unit(id) else { return };
+                let stopping = action == UnitAction::AwaitEmpty;
+                let empty = match self.host.await_empty(id, unit, stopping) {
                     Ok(empty) => empty,
                     Err(error) => {
                         // Without this the unit would wait for ever for what cannot be known.
                         log::warn!("{}: cannot see whether its processes are gone: {error}", unit.name);
-                        true
+                        stopping
                     }
                 };
                 if empty {
@@ -188,6 +204,7 @@ impl<H: Host> Supervisor<H> {
             }
             Action::Changed(id, from, to) => self.tell(id, from, to),
             Action::Answer(waiter, result) => self.answers.push_back((waiter, result)),
+            Action::End(id, end) => self.end(id, end),
             Action::BootComplete => {
                 self.boot_just_complete = true;
                 let Some(summary) = self.machine.boot_summary() else { return };
@@ -197,6 +214,31 @@ impl<H: Host> Supervisor<H> {
                 log::info!("{}", describe_boot(&self.machine, summary, self.host.now()));
             }
             Action::AllStopped => self.finish(),
+        }
+    }
+
+    /// Looks for the process that a service of `Type=forking` left; again, when its PID file may have changed.
+    pub fn find_main(&mut self, id: UnitId) {
+        let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id)) else { return };
+        if state.phase != Phase::StartForked {
+            return;
+        }
+        let event = match self.host.find_main(id, unit) {
+            Found::Main(process) => Event::Spawned(Role::Main, process),
+            Found::Unknown => Event::NoMain,
+            Found::Later => return,
+        };
+        let now = self.host.now();
+        self.machine.event(id, event, now);
+    }
+
+    /// A unit asks for the end of the machine.
+    fn end(&mut self, id: UnitId, end: EndAction) {
+        let Some((unit, state)) = self.machine.unit(id).zip(self.machine.state(id)) else { return };
+        log::error!("{}: {}: this ends the machine: {}", unit.name, state.reason, end.ending.word());
+        self.shutdown_now(end.ending);
+        if end.at_once {
+            self.finish();
         }
     }
 
@@ -215,11 +257,8 @@ impl<H: Host> Supervisor<H> {
     fn spawn(&mut self, id: UnitId, role: Role, command: CommandRef) {
         let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id)) else { return };
         let Some(found) = find_command(unit, command) else { return };
-        let ended = matches!(command, CommandRef::Stop(_) | CommandRef::StopPost(_)).then_some((
-            state.outcome,
-            state.exit_code,
-            state.exit_signal,
-        ));
+        let ended = matches!(command, CommandRef::Stop(_) | CommandRef::StopPost(_) | CommandRef::Failure(_))
+            .then_some((state.outcome, state.exit_code, state.exit_signal));
         let main_pid = state.main.map(|process| process.pid);
         let launch = Launch { id, unit, command: found, role, main_pid, ended };
         let event = match self.host.spawn(&launch) {
@@ -261,7 +300,7 @@ impl<H: Host> Supervisor<H> {
         }
         let line = describe(unit, state, from, to);
         match (line, to) {
-            (Some(line), Phase::Failed) => log::error!("{line}"),
+            (Some(line), Phase::Failed) if unit.error_control != ErrorControl::Ignore => log::error!("{line}"),
             (Some(line), Phase::Backoff | Phase::StopKill) => log::warn!("{line}"),
             (Some(line), _) => log::info!("{line}"),
             (None, _) => {}
@@ -269,74 +308,11 @@ impl<H: Host> Supervisor<H> {
     }
 }
 
-/// The line that says how the boot went.
-pub fn describe_boot(machine: &Machine, summary: &BootSummary, now: Now) -> String {
-    let at = if summary.up_at == 0 { now.boot } else { summary.up_at };
-    let mut line = format!("boot complete: {} of {} auto services up", summary.up, summary.auto);
-    if summary.failed.is_empty() {
-        let (seconds, millis) = (at / 1_000_000, (at % 1_000_000) / 1000);
-        line.push_str(&format!(", {seconds}.{millis:03} s after the kernel started"));
-    } else {
-        let failed: Vec<String> = summary
-            .failed
-            .iter()
-            .filter_map(|name| {
-                let state = machine.state(machine.find(name)?)?;
-                let reason = match (state.phase, state.reason.as_str()) {
-                    (Phase::Active, _) => format!("started again {} times, up for the moment", state.restarts),
-                    (phase, "") => phase.word().to_owned(),
-                    (_, reason) => reason.to_owned(),
-                };
-                Some(format!("{name} ({reason})"))
-            })
-            .collect();
-        line.push_str(&format!(", failed: {}", failed.join(", ")));
-    }
-    line
-}
-
-fn describe(unit: &Unit, state: &UnitState, from: Phase, to: Phase) -> Option<String> {
-    let name = &unit.name;
-    let because = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    let took = || {
-        let micros = state.active_at.unwrap_or(0).saturating_sub(state.started_at.unwrap_or(0));
-        match micros {
-            0..=999 => "after less than 1 ms".to_owned(),
-            _ => format!("after {} ms", micros / 1000),
-        }
-    };
-    Some(match to {
-        Phase::Active if from == Phase::StopHeld => format!("{name}: stays active"),
-        Phase::Active => match state.main {
-            Some(process) => format!("{name}: active {} (pid {})", took(), process.pid),
-            None => format!("{name}: active {}", took()),
-        },
-        Phase::Done => format!("{name}: done{}", because(&state.reason)),
-        Phase::Failed => format!("{name}: failed{}", because(&state.reason)),
-        Phase::Inactive => format!("{name}: stopped{}", because(&state.reason)),
-        Phase::Backoff => {
-            let delay = unit.service.restart_delay(state.restarts);
-            format!("{name}: {}; starts again in {delay} (restart {})", state.reason, state.restarts.saturating_add(1))
-        }
-        Phase::StopKill if state.outcome == Outcome::Timeout => format!("{name}: {}", state.reason),
-        Phase::Queued
-        | Phase::StartPre(_)
-        | Phase::StartMain(_)
-        | Phase::StartPost(_)
-        | Phase::StartHeld
-        | Phase::StopHeld
-        | Phase::StopCommand(_)
-        | Phase::StopTerm
-        | Phase::StopKill
-        | Phase::StopPost(_)
-        | Phase::StopFinal
-        | Phase::Refused => return None,
-    })
-}
-
 fn find_command(unit: &Unit, command: CommandRef) -> Option<&Command> {
     let service = &unit.service;
     match command {
+        CommandRef::Condition(n) => service.condition.get(n),
+        CommandRef::Failure(n) => service.failure_actions.as_ref()?.command.get(n),
         CommandRef::StartPre(n) => service.start_pre.get(n),
         CommandRef::Start(n) => service.start.get(n),
         CommandRef::StartPost(n) => service.start_post.get(n),

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::*;
 use crate::graph::Graph;
 use crate::load::Loaded;
-use crate::machine::Process;
+use crate::machine::{BootSummary, Now, Process, UnitState};
 use crate::unit::StartType;
 use crate::unit::parse::parse;
 use crate::unit::specifier::Machine as ThisMachine;
@@ -65,7 +65,15 @@ impl Host for Double {
 
     fn clean(&mut self, _: UnitId, _: &Unit, _: bool) {}
 
-    fn await_empty(&mut self, id: UnitId, _: &Unit) -> io::Result<bool> {
+    fn ask(&mut self, _: &Unit) -> crate::machine::Verdict {
+        crate::machine::Verdict::Go
+    }
+
+    fn find_main(&mut self, _: UnitId, _: &Unit) -> crate::host::Found {
+        crate::host::Found::Unknown
+    }
+
+    fn await_empty(&mut self, id: UnitId, _: &Unit, _: bool) -> io::Result<bool> {
         self.call()?;
         let empty = !self.alive.keys().any(|(other, _)| *other == id);
         if !empty {

@@ -255,7 +255,11 @@ fn unit(machine: &Machine, id: UnitId) -> Option<protocol::Unit> {
         state: match state.phase {
             Phase::Inactive => protocol::State::inactive,
             Phase::Queued => protocol::State::queued,
-            Phase::StartPre(_) | Phase::StartMain(_) | Phase::StartPost(_) => protocol::State::starting,
+            Phase::Condition(_)
+            | Phase::StartPre(_)
+            | Phase::StartMain(_)
+            | Phase::StartForked
+            | Phase::StartPost(_) => protocol::State::starting,
             Phase::Active => protocol::State::active,
             Phase::StartHeld
             | Phase::StopHeld
@@ -263,7 +267,8 @@ fn unit(machine: &Machine, id: UnitId) -> Option<protocol::Unit> {
             | Phase::StopTerm
             | Phase::StopKill
             | Phase::StopPost(_)
-            | Phase::StopFinal => protocol::State::stopping,
+            | Phase::StopFinal
+            | Phase::FailureCommand(_) => protocol::State::stopping,
             Phase::Backoff => protocol::State::backoff,
             Phase::Done => protocol::State::done,
             Phase::Failed => protocol::State::failed,

@@ -35,6 +35,10 @@ pub(super) fn environment(
     if service.notify_access != crate::unit::NotifyAccess::None {
         set("NOTIFY_SOCKET", around.notify);
     }
+    if let (Role::Main, Some(span)) = (launch.role, service.watchdog) {
+        // WATCHDOG_PID= is left out: all of its processes may speak that may speak at all.
+        set("WATCHDOG_USEC", &span.0.to_string());
+    }
     if let (Role::Control, Some(pid)) = (launch.role, launch.main_pid) {
         set("MAINPID", &pid.to_string());
     }
@@ -47,6 +51,9 @@ pub(super) fn environment(
                 Outcome::Signal => "signal",
                 Outcome::CoreDump => "core-dump",
                 Outcome::Timeout => "timeout",
+                Outcome::Skipped => "exec-condition",
+                Outcome::Watchdog => "watchdog",
+                Outcome::StartLimit => "start-limit-hit",
                 Outcome::OutOfMemory => "oom-kill",
                 Outcome::Unknown => "resources",
             },

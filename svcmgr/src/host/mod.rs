@@ -12,6 +12,7 @@
 //! ```
 
 pub mod cgroup;
+pub mod conditions;
 pub mod confinement;
 pub mod directories;
 pub mod environment;
@@ -32,7 +33,7 @@ use std::io;
 use link::ToInit;
 
 use crate::graph::UnitId;
-use crate::machine::{BootSummary, Now, Outcome, Process, Role, UnitState};
+use crate::machine::{BootSummary, Now, Outcome, Process, Role, UnitState, Verdict};
 use crate::unit::{Command, Unit};
 
 /// A command to be executed for a unit.
@@ -50,6 +51,17 @@ pub struct Launch<'a> {
     pub main_pid: Option<i32>,
     /// How the run went so far, for `ExecStop=` and `ExecStopPost=`.
     pub ended: Option<(Outcome, Option<i32>, Option<i32>)>,
+}
+
+/// What is found of a service that went into the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// It is this process.
+    Main(Process),
+    /// Nobody can know.
+    Unknown,
+    /// Its PID file names none yet; it is watched.
+    Later,
 }
 
 /// What the supervisor asks of the system.
@@ -74,11 +86,17 @@ pub trait Host {
     fn signal(&mut self, id: UnitId, unit: &Unit, state: &UnitState, signal: i32) -> io::Result<()>;
 
     /// Whether none of a unit's processes is left. If some are, [`crate::machine::Event::Empty`] follows once they
-    /// are gone.
+    /// are gone. One that is being stopped does not wait for those that `KillMode=` lets stay.
     ///
     /// # Errors
     /// When it cannot be known; no event follows then.
-    fn await_empty(&mut self, id: UnitId, unit: &Unit) -> io::Result<bool>;
+    fn await_empty(&mut self, id: UnitId, unit: &Unit, stopping: bool) -> io::Result<bool>;
+
+    /// Whether a unit's conditions hold.
+    fn ask(&mut self, unit: &Unit) -> Verdict;
+
+    /// The process that a service of `Type=forking` left, by its PID file, or by there being one alone.
+    fn find_main(&mut self, id: UnitId, unit: &Unit) -> Found;
 
     /// Removes what was made for a unit's processes, which are gone; what cannot be removed stays, and is told.
     fn clean(&mut self, id: UnitId, unit: &Unit, restarting: bool);

@@ -1,8 +1,10 @@
 //! The real system: processes by pidfd, cgroups, state files, PID 1's descriptor store, all on one epoll descriptor.
 
 mod children;
+mod forked;
+mod records;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,15 +15,17 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 
 use super::cgroup::{Cgroups, MemoryEvents, Population};
+use super::conditions::{self, System};
 use super::directories;
 use super::private::Private;
 use super::spawn::{self, Surroundings};
 use super::sys;
 use super::token::Token;
-use super::{Host, Launch};
+use super::{Found, Host, Launch};
 use crate::graph::UnitId;
-use crate::machine::{BootSummary, Now, Process, Role, UnitState};
+use crate::machine::{BootSummary, Now, Process, Role, UnitState, Verdict};
 use crate::output::Outputs;
+use crate::unit::specifier::Machine;
 use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
 use children::Child;
@@ -35,6 +39,10 @@ pub struct RealHost {
     pub outputs: Outputs,
     /// How many descriptors a service may have that does not say.
     pub descriptors: Option<Limit>,
+    /// This machine.
+    pub machine: Machine,
+    /// What watches the folder of a PID file, and which folder that is.
+    pid_files: HashMap<UnitId, (OwnedFd, PathBuf)>,
     channel: Option<Channel>,
     root: PathBuf,
     run: PathBuf,
@@ -73,6 +81,8 @@ impl RealHost {
             epoll,
             outputs: Outputs::new(&run.join("log")),
             descriptors: None,
+            machine: Machine::of_this_system(root),
+            pid_files: HashMap::new(),
             channel,
             root: root.to_owned(),
             run: run.to_owned(),
@@ -183,32 +193,6 @@ impl RealHost {
     /// Whether [`RealHost::lingering`] has to be asked again soon.
     pub fn has_lingering(&self) -> bool {
         !self.lingering.is_empty()
-    }
-
-    /// The states that the supervisor before this one wrote down, by unit.
-    pub fn states(&self) -> BTreeMap<String, UnitState> {
-        let mut states = BTreeMap::new();
-        let Ok(entries) = fs::read_dir(self.run.join("state")) else { return states };
-        for entry in entries.flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.starts_with('.') {
-                continue;
-            }
-            let read = fs::read(entry.path()).map_err(|error| error.to_string());
-            match read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string())) {
-                Ok(state) => {
-                    states.insert(name, state);
-                }
-                Err(error) => log::error!("{}: not a unit's state: {error}", entry.path().display()),
-            }
-        }
-        states
-    }
-
-    /// How the boot went, if it was complete before the supervisor died.
-    pub fn boot_summary(&self) -> Option<BootSummary> {
-        let bytes = fs::read(self.run.join("boot-complete")).ok()?;
-        serde_json::from_slice(&bytes).inspect_err(|error| log::error!("how the boot went is lost: {error}")).ok()
     }
 }
 
@@ -329,9 +313,9 @@ impl Host for RealHost {
         Ok(())
     }
 
-    fn await_empty(&mut self, id: UnitId, unit: &Unit) -> io::Result<bool> {
+    fn await_empty(&mut self, id: UnitId, unit: &Unit, stopping: bool) -> io::Result<bool> {
         // What is not stopped is not waited for; main process and command are gone when this is asked.
-        if unit.service.kill_mode == KillMode::Process {
+        if stopping && unit.service.kill_mode == KillMode::Process {
             self.groups.remove(&id);
             if let Some(cgroups) = &self.cgroups {
                 cgroups.remove(&unit.name);
@@ -360,6 +344,15 @@ impl Host for RealHost {
         }
         self.groups.remove(&id);
         Ok(true)
+    }
+
+    fn ask(&mut self, unit: &Unit) -> Verdict {
+        let system = System { root: &self.root, proc: Path::new("/proc"), machine: &self.machine };
+        conditions::verdict(unit, &system)
+    }
+
+    fn find_main(&mut self, id: UnitId, unit: &Unit) -> Found {
+        self.look_for_main(id, unit)
     }
 
     fn clean(&mut self, id: UnitId, unit: &Unit, restarting: bool) {

@@ -102,7 +102,9 @@ fn errno() -> c_int {
 
 /// Blocks SIGINT, SIGTERM and SIGHUP and makes a descriptor from which they are read; all other signals get their
 /// default actions back, whatever was inherited, and services with them. SIGPIPE alone stays ignored, in us.
-pub fn signals() -> io::Result<OwnedFd> {
+///
+/// With `children`, SIGCHLD is read from it, too.
+pub fn signals(children: bool) -> io::Result<OwnedFd> {
     // SAFETY: signal sets on the stack; signal numbers that cannot be set are refused by the kernel without harm.
     unsafe {
         for number in 1..=31 {
@@ -116,6 +118,9 @@ pub fn signals() -> io::Result<OwnedFd> {
         for number in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             libc::sigaddset(&raw mut set, number);
         }
+        if children {
+            libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        }
         if libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -123,6 +128,31 @@ pub fn signals() -> io::Result<OwnedFd> {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),
         }
+    }
+}
+
+/// A child that has ended and was not reaped, which it still is not after this.
+pub fn ended_child() -> Option<i32> {
+    // SAFETY: the structure is plain data, for which zero is a value, and lives through the call.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        let result = libc::waitid(libc::P_ALL, 0, &raw mut info, options);
+        (result == 0).then(|| info.si_pid()).filter(|pid| *pid > 0)
+    }
+}
+
+/// Reaps a child that has ended.
+pub fn reap(pid: i32) {
+    // SAFETY: integers, and a null pointer, which asks for no status.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG) };
+}
+
+/// Makes orphans of our children ours, where PID 1 is none of ours and would not tell how they end.
+pub fn adopt_orphans() {
+    // SAFETY: integers.
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } < 0 {
+        log::warn!("orphans of services go to PID 1: {}", io::Error::last_os_error());
     }
 }
 

@@ -19,6 +19,7 @@ pub enum Token {
     Start(UnitId, Role),
     Population(UnitId),
     Memory(UnitId),
+    PidFile(UnitId),
 }
 
 impl Token {
@@ -37,6 +38,7 @@ impl Token {
             Token::Start(id, Role::Control) => (9, id.0),
             Token::Population(id) => (10, id.0),
             Token::Memory(id) => (11, id.0),
+            Token::PidFile(id) => (12, id.0),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -59,6 +61,7 @@ impl Token {
             9 => Token::Start(id, Role::Control),
             10 => Token::Population(id),
             11 => Token::Memory(id),
+            12 => Token::PidFile(id),
             _ => return None,
         })
     }

@@ -1,16 +1,21 @@
 //! All units: a change of one sets others in motion, through queues that are worked off before any action is handed
-//! out. Requests and their answers are in [`jobs`], the boot in [`boot`].
+//! out. Requests and their answers are in [`jobs`], the boot in [`boot`], who
+//! may move on in [`order`], and what the end of one unit does to others in [`effects`].
 
 mod boot;
+mod effects;
 mod jobs;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::graph::{Graph, Node, UnitId};
+use crate::unit::failure::EndAction;
+use crate::unit::time::Span;
 use crate::unit::{StartType, Unit};
 
 use super::unit::{UnitAction, step};
-use super::{Event, Goal, Now, Phase, UnitState};
+use super::{Event, Now, Phase, UnitState};
 
 /// Somebody who waits for an answer.
 pub type WaiterId = u64;
@@ -24,6 +29,8 @@ pub enum Action {
     Changed(UnitId, Phase, Phase),
     /// Answer: what was asked for is so, or why it is not.
     Answer(WaiterId, Result<(), String>),
+    /// End the machine, because of a unit.
+    End(UnitId, EndAction),
     /// Tell: no auto unit is on its way any more.
     BootComplete,
     /// The end may come: all units are at rest.
@@ -82,6 +89,8 @@ pub struct Machine {
     /// When the boot will be complete if nothing happens until then (`CLOCK_MONOTONIC`).
     boot_due: Option<u64>,
     last_up_at: u64,
+    /// Since when a unit of `Type=idle` waits for all others (`CLOCK_MONOTONIC`).
+    idle: BTreeMap<UnitId, u64>,
     ending: bool,
     end_told: bool,
 }
@@ -113,6 +122,7 @@ impl Machine {
             boot_complete: None,
             boot_due: None,
             last_up_at: 0,
+            idle: BTreeMap::new(),
             ending: false,
             end_told: false,
         }
@@ -186,15 +196,32 @@ impl Machine {
     /// Lets all deadlines pass that have.
     pub fn tick(&mut self, now: Now) {
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now.mono) {
-            // The step sets the next deadline, or none: this one must be gone, so that no timer fires twice.
+            // The step sets the next one, or none: this one must be gone, so that no timer fires twice.
             self.timers.remove(&(at, id));
-            if let Some(state) = self.states.get_mut(id.index()) {
-                state.deadline = None;
+            let due = self.states.get_mut(id.index()).and_then(|state| {
+                let event = state.take_due(now.mono);
+                self.timers.extend(state.due().map(|at| (at, id)));
+                event
+            });
+            if let Some(event) = due {
+                self.event(id, event, now);
             }
-            self.event(id, Event::Timeout, now);
+            // An idle one has waited for long enough.
+            if self.phase(id) == Phase::Queued {
+                self.checks.push_back(id);
+                self.propagate(now);
+            }
         }
         if self.boot_due.is_some_and(|at| at <= now.mono) {
             self.check_boot(now);
+        }
+    }
+
+    /// How often a unit says from now on that it lives.
+    pub fn set_watchdog(&mut self, id: UnitId, span: Span) {
+        if let Some(state) = self.states.get_mut(id.index()) {
+            state.watchdog = Some(span);
+            self.dirty.insert(id);
         }
     }
 
@@ -219,6 +246,13 @@ impl Machine {
             requires: Vec::new(),
             required_by: Vec::new(),
             wants: Vec::new(),
+            requisite: Vec::new(),
+            bound_by: Vec::new(),
+            parts: Vec::new(),
+            stops: Vec::new(),
+            conflicts: Vec::new(),
+            on_failure: Vec::new(),
+            on_success: Vec::new(),
             impossible: None,
         };
         self.graph.nodes.get(id.index()).unwrap_or(&NONE)
@@ -244,19 +278,20 @@ impl Machine {
             return;
         };
         let old = state.clone();
-        let (before, deadline) = (old.phase, old.deadline);
+        let (before, due) = (old.phase, old.due());
         let actions = step(unit, state, event, now);
         let after = state.phase;
-        if state.deadline != deadline {
-            if let Some(at) = deadline {
+        let next = state.due();
+        if next != due {
+            if let Some(at) = due {
                 self.timers.remove(&(at, id));
             }
-            if let Some(at) = state.deadline {
+            if let Some(at) = next {
                 self.timers.insert((at, id));
             }
         }
-        // What changes nothing is not written down again.
-        if *state != old {
+        // What changes nothing is not written down again, and that a service says that it lives changes nothing.
+        if *state != (UnitState { watchdog_at: state.watchdog_at, ..old }) {
             self.dirty.insert(id);
         }
         self.actions.extend(actions.into_iter().map(|action| Action::Unit(id, action)));
@@ -275,6 +310,7 @@ impl Machine {
             (false, true) => self.busy = self.busy.saturating_sub(1),
             (true, true) | (false, false) => {}
         }
+        self.affect(id, before, after);
         if (before, after) == (Phase::Backoff, Phase::Queued) && !self.ending {
             // A restart needs what the first start needed.
             let mut seen = BTreeSet::from([id]);
@@ -283,7 +319,8 @@ impl Machine {
             }
         }
         let node = self.graph.nodes.get(id.index());
-        let around = node.into_iter().flat_map(|n| n.before.iter().chain(&n.required_by).chain(&n.after));
+        let around =
+            node.into_iter().flat_map(|n| n.before.iter().chain(&n.required_by).chain(&n.after).chain(&n.conflicts));
         let phase = |id: &UnitId| self.states.get(id.index()).map(|state| state.phase);
         let moved = around
             .filter(|other| matches!(phase(other), Some(Phase::Queued | Phase::StartHeld | Phase::StopHeld)))
@@ -300,71 +337,6 @@ impl Machine {
         if self.ending && self.busy == 0 && !std::mem::replace(&mut self.end_told, true) {
             self.actions.push(Action::AllStopped);
         }
-    }
-
-    /// Lets a unit that waits for others move on, if it may.
-    fn check(&mut self, id: UnitId, now: Now) {
-        let event = match self.phase(id) {
-            Phase::Queued => match self.blocked(id) {
-                Some(reason) => Event::Blocked(reason),
-                None if self.node(id).after.iter().any(|other| self.is_awaited(*other)) => return,
-                None => Event::Go,
-            },
-            Phase::StartHeld | Phase::StopHeld => {
-                if self.node(id).before.iter().any(|other| self.phase(*other).is_stopping()) {
-                    return;
-                }
-                Event::Go
-            }
-            _ => return,
-        };
-        self.step(id, event, now);
-    }
-
-    /// Why a queued unit cannot start, whatever comes.
-    fn blocked(&self, id: UnitId) -> Option<String> {
-        let node = self.node(id);
-        if let Some(reason) = &node.impossible {
-            return Some(reason.clone());
-        }
-        node.requires.iter().find_map(|other| {
-            let state = self.state(*other)?;
-            let name = self.unit(*other).map_or("?", |unit| unit.name.as_str());
-            let why = match state.phase {
-                Phase::Active => return None,
-                Phase::Failed => format!("which failed: {}", state.reason),
-                Phase::Refused => format!("which is refused: {}", state.reason),
-                Phase::Inactive => match self.disabled(*other) {
-                    Some(reason) => format!("which is {reason}"),
-                    None => "which is not started".to_owned(),
-                },
-                _ if self.is_hopeless(*other) => format!("which keeps failing: {}", state.reason),
-                _ => return None,
-            };
-            Some(format!("requires {name}, {why}"))
-        })
-    }
-
-    /// Whether a unit that comes after `id` has to wait for it.
-    fn is_awaited(&self, id: UnitId) -> bool {
-        let phase = self.phase(id);
-        let on_its_way =
-            phase == Phase::Queued || phase == Phase::Backoff || phase.is_starting() || phase.is_stopping();
-        on_its_way && !self.is_hopeless(id)
-    }
-
-    /// Tried as often as the start limit has it and never steady: tried on, but nobody waits for it any longer. Without
-    /// this, one service that never gets ready, started slowly enough for the limit, would hold up the boot for ever.
-    fn is_hopeless(&self, id: UnitId) -> bool {
-        let (Some(state), Some(unit)) = (self.state(id), self.unit(id)) else { return false };
-        let burst = if unit.limit.burst == 0 { crate::unit::StartLimit::DEFAULT.burst } else { unit.limit.burst };
-        // From the end of the attempt that reaches the limit on: `attempts` counts at the beginning of each.
-        let tried = match state.phase {
-            Phase::Backoff | Phase::Queued => state.attempts,
-            phase if phase.is_down() => 0,
-            _ => state.attempts.saturating_sub(1),
-        };
-        state.goal == Goal::Up && tried >= burst
     }
 }
 

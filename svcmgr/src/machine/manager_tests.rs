@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use super::boot::LIVES;
 use super::*;
 use crate::load::Loaded;
-use crate::machine::{CommandRef, Exit, Process, Role};
+use crate::machine::{CommandRef, Exit, Goal, Process, Role, Verdict};
 use crate::unit::ServiceType;
+use crate::unit::failure::EndAction;
 use crate::unit::parse::parse;
 
 fn machine(units: &[(&str, &str)]) -> Machine {
@@ -37,6 +38,10 @@ struct Play {
     next_pid: i32,
     /// Units whose stop began, each with those that had a process then.
     stops: Vec<(UnitId, BTreeSet<UnitId>)>,
+    /// What is said of the conditions of units.
+    verdicts: BTreeMap<UnitId, Verdict>,
+    /// Who asked for the end of the machine.
+    ends: Vec<(UnitId, EndAction)>,
 }
 
 impl Play {
@@ -53,6 +58,8 @@ impl Play {
             stopped: 0,
             next_pid: 100,
             stops: Vec::new(),
+            verdicts: BTreeMap::new(),
+            ends: Vec::new(),
         }
     }
 
@@ -84,9 +91,17 @@ impl Play {
                         let process = Process { pid: self.next_pid, born: 1 };
                         self.machine.event(id, Event::Spawned(role, process), self.now);
                     }
-                    Action::Unit(id, UnitAction::AwaitEmpty) => {
+                    Action::Unit(id, UnitAction::AwaitEmpty | UnitAction::WatchEmpty) => {
                         self.awaited.insert(id);
                     }
+                    Action::Unit(id, UnitAction::Ask) => {
+                        let verdict = self.verdicts.get(&id).cloned().unwrap_or(Verdict::Go);
+                        self.machine.event(id, Event::Asked(verdict), self.now);
+                    }
+                    Action::Unit(id, UnitAction::FindMain) => {
+                        self.machine.event(id, Event::NoMain, self.now);
+                    }
+                    Action::Unit(id, UnitAction::End(end)) | Action::End(id, end) => self.ends.push((id, end)),
                     Action::Unit(id, UnitAction::Signal(_)) => assert!(self.machine.unit(id).is_some()),
                     Action::Unit(id, UnitAction::Clean { .. }) => {
                         assert!(!self.alive.keys().any(|(other, _)| *other == id), "{id:?} still runs");
@@ -139,7 +154,7 @@ impl Play {
         for (id, role) in self.alive.keys() {
             let unit = self.machine.unit(*id).unwrap();
             let phase = self.machine.phase(*id);
-            let oneshot = unit.service.kind == ServiceType::Oneshot;
+            let oneshot = matches!(unit.service.kind, ServiceType::Oneshot | ServiceType::Forking);
             if *role == Role::Control
                 || oneshot
                 || phase.is_stopping() && !matches!(phase, Phase::StartHeld | Phase::StopHeld)
@@ -672,4 +687,185 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_bound_to_a_unit_ends_with_it_and_what_requires_it_does_not() {
+    let mut play = Play::new(machine(&[
+        ("a.service", A),
+        ("bound.service", &format!("[Unit]\nBindsTo=a.service\nAfter=a.service\n{A}")),
+        ("needs.service", &format!("[Unit]\nRequires=a.service\nAfter=a.service\n{A}")),
+    ]));
+    play.boot();
+    play.be_fair();
+    play.exit(play.id("a.service"), Role::Main, Exit::Code(0));
+    play.be_fair();
+    assert_eq!(play.phase("a.service"), Phase::Done);
+    assert_eq!((play.phase("bound.service"), play.phase("needs.service")), (Phase::Inactive, Phase::Active));
+}
+
+#[test]
+fn a_part_is_stopped_and_started_again_with_its_whole() {
+    let mut play = Play::new(machine(&[
+        ("whole.service", A),
+        ("part.service", &format!("[Unit]\nPartOf=whole.service\n{A}")),
+        ("along.service", &format!("[Unit]\nStopPropagatedFrom=whole.service\n{A}")),
+    ]));
+    play.boot();
+    play.be_fair();
+    play.order.clear();
+    let (whole, waiter) = (play.id("whole.service"), play.ask(1));
+    play.machine.request_restart(whole, waiter, play.now).unwrap();
+    play.be_fair();
+    assert_eq!(play.order, ["part.service:Start(0)", "whole.service:Start(0)"]);
+    let waiter = play.ask(2);
+    play.machine.request_stop(whole, waiter, play.now);
+    play.be_fair();
+    for name in ["whole.service", "part.service", "along.service"] {
+        assert_eq!(play.phase(name), Phase::Inactive, "{name}");
+    }
+}
+
+#[test]
+fn units_that_conflict_are_never_up_together() {
+    let conflict = "[Unit]\nConflicts=a.service\n[Service]\nExecStart=/b\n";
+    let mut play = Play::new(machine(&[("a.service", A), ("b.service", conflict)]));
+    play.boot();
+    play.be_fair();
+    let (a, b) = (play.id("a.service"), play.id("b.service"));
+    let waiter = play.ask(1);
+    play.machine.request_start(b, waiter, play.now).unwrap();
+    play.settle();
+    // Not before the other one is gone.
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::StopTerm, Phase::Queued));
+    play.be_fair();
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::Inactive, Phase::Active));
+    // It counts from either side.
+    let waiter = play.ask(2);
+    play.machine.request_start(a, waiter, play.now).unwrap();
+    play.be_fair();
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::Active, Phase::Inactive));
+}
+
+#[test]
+fn of_two_that_conflict_and_start_at_boot_one_is_told_why_it_does_not() {
+    let mut play = Play::new(machine(&[("a.service", A), ("b.service", &format!("[Unit]\nConflicts=a.service\n{A}"))]));
+    play.boot();
+    play.be_fair();
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::Active, Phase::Failed));
+    let reason = &play.machine.state(play.id("b.service")).unwrap().reason;
+    assert_eq!(reason, "conflicts with a.service, which is started together with it (Conflicts=)");
+}
+
+#[test]
+fn what_is_requisite_has_to_be_up_already() {
+    let requisite = "[Unit]\nRequisite=a.service\n[Service]\nExecStart=/b\n";
+    let mut play = Play::new(machine(&[("a.service", "[Service]\nExecStart=/a\n"), ("b.service", requisite)]));
+    play.boot();
+    let (a, b) = (play.id("a.service"), play.id("b.service"));
+    let waiter = play.ask(1);
+    play.machine.request_start(b, waiter, play.now).unwrap();
+    play.be_fair();
+    assert_eq!(play.phase("a.service"), Phase::Inactive);
+    assert_eq!(play.answers[&1], Err("needs a.service to be up already (Requisite=), and it is inactive".into()));
+    for (waiter, id) in [(2, a), (3, b)] {
+        let waiter = play.ask(waiter);
+        play.machine.request_start(id, waiter, play.now).unwrap();
+        play.be_fair();
+    }
+    assert_eq!(play.answers[&3], Ok(()));
+}
+
+#[test]
+fn a_failure_or_success_starts_the_units_that_are_for_it() {
+    let text = |more: &str| {
+        format!(
+            "[Unit]\nOnFailure=alarm.service\nOnSuccess=next.service\n[Service]\nType=oneshot\nExecStart=/x\n{more}"
+        )
+    };
+    let mut play = Play::new(machine(&[
+        ("work.service", &text("")),
+        ("alarm.service", "[Service]\nExecStart=/x\n"),
+        ("next.service", "[Service]\nExecStart=/x\n"),
+    ]));
+    play.boot();
+    let work = play.id("work.service");
+    for (waiter, code, started) in [(1, 0, "next.service"), (2, 1, "alarm.service")] {
+        play.order.clear();
+        let waiter = play.ask(waiter);
+        play.machine.request_start(work, waiter, play.now).unwrap();
+        play.settle();
+        play.exit(work, Role::Main, Exit::Code(code));
+        play.be_fair();
+        assert_eq!(play.order, ["work.service:Start(0)", &format!("{started}:Start(0)")]);
+    }
+}
+
+#[test]
+fn conditions_leave_a_unit_out_and_assertions_fail_it() {
+    let asks = |more: &str| format!("[Unit]\nConditionPathExists=/x\n[Service]\nExecStart=/x\n{more}");
+    let needs = "[Unit]\nRequires=a.service\nAfter=a.service\n[Service]\nExecStart=/x\n[X-MMOS]\nStart=auto\n";
+    for (verdict, phase, other) in [
+        (Verdict::Go, Phase::Active, Phase::Active),
+        (Verdict::Skip("not so".into()), Phase::Done, Phase::Active),
+        (Verdict::Fail("not so".into()), Phase::Failed, Phase::Failed),
+    ] {
+        let mut play = Play::new(machine(&[("a.service", &asks("")), ("b.service", needs)]));
+        play.verdicts.insert(play.id("a.service"), verdict.clone());
+        play.boot();
+        play.be_fair();
+        assert_eq!((play.phase("a.service"), play.phase("b.service")), (phase, other), "{verdict:?}");
+    }
+}
+
+#[test]
+fn an_idle_unit_waits_for_all_others_but_not_for_ever() {
+    let idle = "[Service]\nType=idle\nExecStart=/x\n[X-MMOS]\nStart=auto\n";
+    let slow = "[Service]\nType=notify\nExecStart=/x\n[X-MMOS]\nStart=auto\n";
+    let mut play = Play::new(machine(&[("idle.service", idle), ("other.service", idle), ("slow.service", slow)]));
+    play.boot();
+    assert_eq!((play.phase("idle.service"), play.phase("other.service")), (Phase::Queued, Phase::Queued));
+    let mut patient = Play::new(machine(&[("idle.service", idle), ("slow.service", slow)]));
+    patient.boot();
+    play.event(play.id("slow.service"), Event::Ready);
+    assert_eq!((play.phase("idle.service"), play.phase("other.service")), (Phase::StartMain(0), Phase::StartMain(0)));
+    patient.pass(4_900_000);
+    assert_eq!(patient.phase("idle.service"), Phase::Queued);
+    patient.pass(200_000);
+    assert_eq!(
+        (patient.phase("idle.service"), patient.phase("slow.service")),
+        (Phase::StartMain(0), Phase::StartMain(0))
+    );
+}
+
+#[test]
+fn failures_and_error_control_may_end_the_machine() {
+    use crate::unit::failure::EndAction;
+    let of = |lines: &str, mmos: &str| {
+        format!("[Unit]\n{lines}\n[Service]\nType=oneshot\nExecStart=/x\n[X-MMOS]\nStart=auto\n{mmos}\n")
+    };
+    let reboot = |at_once| EndAction { ending: link::Ending::Reboot, at_once };
+    let poweroff = EndAction { ending: link::Ending::Poweroff, at_once: false };
+    for (lines, mmos, code, end) in [
+        ("FailureAction=reboot", "", 1, Some(reboot(false))),
+        ("FailureAction=reboot", "", 0, None),
+        ("SuccessAction=poweroff", "", 0, Some(poweroff)),
+        ("", "ErrorControl=severe", 1, Some(reboot(false))),
+        ("", "ErrorControl=critical", 1, Some(reboot(true))),
+        ("", "ErrorControl=normal", 1, None),
+    ] {
+        let mut play = Play::new(machine(&[("a.service", &of(lines, mmos))]));
+        play.boot();
+        let a = play.id("a.service");
+        play.exit(a, Role::Main, Exit::Code(code));
+        play.be_fair();
+        assert_eq!(play.ends, end.map(|end| (a, end)).into_iter().collect::<Vec<_>>(), "{lines} {mmos} {code}");
+    }
+    // The boot is as good without it.
+    let mut play = Play::new(machine(&[("a.service", &of("", "ErrorControl=ignore"))]));
+    play.boot();
+    play.exit(play.id("a.service"), Role::Main, Exit::Code(1));
+    play.be_fair();
+    let summary = play.machine.boot_summary().unwrap();
+    assert_eq!((summary.auto, summary.failed.len()), (0, 0));
 }

@@ -11,11 +11,12 @@
 //! |---|---|---|---|
 //! | `Inactive`, `Done`, `Failed`, `Refused` | `Done`, `Failed`: ended by itself | at rest | — |
 //! | `Queued` | waits for the units that it comes after | — | — |
-//! | `StartPre`, `StartMain`, `StartPost` | coming up | — | — |
+//! | `Condition`, `StartPre`, `StartMain`, `StartForked`, `StartPost` | coming up | — | — |
 //! | `Active` | up | — | — |
 //! | `StartHeld`, `StopHeld` | — | waits for the units that come after it to stop | the same, then starts again |
 //! | `StopCommand` … `StopFinal` | ended by itself, and is being cleared away; then `Restart=` decides | told to stop | to stop, then to start again |
-//! | `Backoff` | waits to be started again | — | — |
+//! | `Backoff` | waits to be started again, or for another of its `FailureActions=` | — | — |
+//! | `FailureCommand` | has failed, `FailureCommand=` runs | the same | starts again after it |
 //!
 //! A dash is a pair that does not occur: a request that would lead there changes the phase as well. `Stop` in
 //! `Queued` or `Backoff` is at rest at once; `Stop` while starting leads through `StartHeld`, in which the start goes no
@@ -41,7 +42,9 @@
 //!                                         ▼
 //!                                     StopFinal ─ empty ─► Inactive | Done | Failed | Backoff | Queued
 //! ```
-//! `empty` means: the last process of the service's cgroup is gone. Nothing is started again before.
+//! Before `StartPre` the unit's conditions are asked for (`Ask`, still `Queued`), then the commands of `Condition` run: what
+//! does not hold leads to `Done`, skipped. Between `StartMain` and `StartPost` a service of `Type=forking` is
+//! `StartForked` until its main process is found. `empty` means: the last process of the service's cgroup is gone. Nothing is started again before.
 //!
 //! # When the boot is complete
 //!
@@ -59,9 +62,11 @@
 //! always carried out with all states final and, by the supervisor, written down.
 
 mod manager;
+mod state;
 mod unit;
 
 pub use manager::{Action, BootSummary, Machine, Refusal, WaiterId};
+pub use state::UnitState;
 pub use unit::{UnitAction, step};
 
 use serde::{Deserialize, Serialize};
@@ -84,10 +89,14 @@ pub enum Phase {
     Inactive,
     /// To be started, waits for the units that it comes after.
     Queued,
+    /// A command of `ExecCondition=` runs.
+    Condition(usize),
     /// A command of `ExecStartPre=` runs.
     StartPre(usize),
     /// The main process is on its way: not executed yet, not ready yet, or (oneshot) not done yet.
     StartMain(usize),
+    /// What was started has ended with success, and the process that it left is looked for (`Type=forking`).
+    StartForked,
     /// A command of `ExecStartPost=` runs.
     StartPost(usize),
     /// Up.
@@ -106,8 +115,10 @@ pub enum Phase {
     StopPost(usize),
     /// What `ExecStopPost=` left is being killed.
     StopFinal,
-    /// Waits for `RestartSec=` to pass.
+    /// Waits for `RestartSec=`, or for the delay of one of its `FailureActions=`, to pass.
     Backoff,
+    /// A command of `FailureCommand=` runs.
+    FailureCommand(usize),
     /// Ended with success.
     Done,
     /// Ended with failure, or could not be started.
@@ -124,7 +135,10 @@ impl Phase {
 
     /// Between the first command of a start and readiness.
     pub fn is_starting(self) -> bool {
-        matches!(self, Phase::StartPre(_) | Phase::StartMain(_) | Phase::StartPost(_))
+        matches!(
+            self,
+            Phase::Condition(_) | Phase::StartPre(_) | Phase::StartMain(_) | Phase::StartForked | Phase::StartPost(_)
+        )
     }
 
     /// Told to stop, or ended and not cleared away yet.
@@ -138,6 +152,7 @@ impl Phase {
                 | Phase::StopKill
                 | Phase::StopPost(_)
                 | Phase::StopFinal
+                | Phase::FailureCommand(_)
         )
     }
 
@@ -146,7 +161,11 @@ impl Phase {
         match self {
             Phase::Inactive => "inactive",
             Phase::Queued => "queued",
-            Phase::StartPre(_) | Phase::StartMain(_) | Phase::StartPost(_) => "starting",
+            Phase::Condition(_)
+            | Phase::StartPre(_)
+            | Phase::StartMain(_)
+            | Phase::StartForked
+            | Phase::StartPost(_) => "starting",
             Phase::Active => "active",
             Phase::StartHeld
             | Phase::StopHeld
@@ -154,7 +173,8 @@ impl Phase {
             | Phase::StopTerm
             | Phase::StopKill
             | Phase::StopPost(_)
-            | Phase::StopFinal => "stopping",
+            | Phase::StopFinal
+            | Phase::FailureCommand(_) => "stopping",
             Phase::Backoff => "backoff",
             Phase::Done => "done",
             Phase::Failed => "failed",
@@ -214,6 +234,8 @@ impl std::fmt::Display for Exit {
 pub enum Outcome {
     /// Nothing failed.
     Success,
+    /// It was left out, since a condition did not hold.
+    Skipped,
     /// A code that is not success, or the end came too early.
     ExitCode,
     /// A signal that is not success.
@@ -224,6 +246,10 @@ pub enum Outcome {
     Timeout,
     /// The kernel ended a process for want of memory.
     OutOfMemory,
+    /// It did not say that it lives.
+    Watchdog,
+    /// It was started too often.
+    StartLimit,
     /// A program could not be executed.
     NotExecuted,
     /// Nobody knows.
@@ -243,11 +269,24 @@ pub enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the directive of its own name, and the number of the command in it")]
 pub enum CommandRef {
+    Condition(usize),
     StartPre(usize),
     Start(usize),
     StartPost(usize),
     Stop(usize),
     StopPost(usize),
+    Failure(usize),
+}
+
+/// Whether a unit may be started, by its conditions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Go,
+    /// It is left out; why.
+    Skip(String),
+    /// It fails; why.
+    Fail(String),
 }
 
 /// A process of a service. The time tells it from another that got the same number later.
@@ -273,14 +312,20 @@ pub enum Event {
     Restart,
     /// The units that it waits for are where they must be.
     Go,
+    /// Whether its conditions hold.
+    Asked(Verdict),
     /// A unit that it requires is not up and will not be; why.
     Blocked(String),
     /// A process was made for it.
     Spawned(Role, Process),
     /// The program of its main process has been executed.
     Executed,
+    /// It cannot be known which process it left (`Type=forking`).
+    NoMain,
     /// `READY=1`.
     Ready,
+    /// `WATCHDOG=1`.
+    Alive,
     /// Its main process ended, or could not be made.
     MainExited(Exit),
     /// The command beside it ended, or could not be made.
@@ -291,71 +336,10 @@ pub enum Event {
     OutOfMemory,
     /// Its deadline has passed.
     Timeout,
-}
-
-/// All that is known about a unit at run time; written down for the supervisor's successor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct UnitState {
-    /// What is happening to it.
-    pub phase: Phase,
-    /// What it is to be.
-    pub goal: Goal,
-    /// The service itself.
-    pub main: Option<Process>,
-    /// The command beside it.
-    pub control: Option<Process>,
-    /// How this run went so far.
-    pub outcome: Outcome,
-    /// Why it is in this phase, in words.
-    pub reason: String,
-    /// The last `STATUS=`.
-    pub status: String,
-    /// Restarts that nobody asked for, since somebody asked for a start.
-    pub restarts: u32,
-    /// Starts since it was last steady.
-    pub attempts: u32,
-    /// When the interval of the start limit began (`CLOCK_MONOTONIC`).
-    pub limit_begun: u64,
-    /// Starts in it.
-    pub limit_count: u32,
-    /// When [`Event::Timeout`] is due (`CLOCK_MONOTONIC`).
-    pub deadline: Option<u64>,
-    /// When its processes were last started (`CLOCK_BOOTTIME`).
-    pub started_at: Option<u64>,
-    /// When it was last up (`CLOCK_BOOTTIME`).
-    pub active_at: Option<u64>,
-    /// How its last main process ended.
-    pub exit_code: Option<i32>,
-    /// Or by which signal.
-    pub exit_signal: Option<i32>,
-}
-
-impl UnitState {
-    /// Up, and not just brought back by `Restart=`: only then is a deadline running while it is up.
-    pub fn is_steady(&self) -> bool {
-        self.phase == Phase::Active && self.deadline.is_none()
-    }
-}
-
-impl Default for UnitState {
-    fn default() -> UnitState {
-        UnitState {
-            phase: Phase::Inactive,
-            goal: Goal::Down,
-            main: None,
-            control: None,
-            outcome: Outcome::Success,
-            reason: String::new(),
-            status: String::new(),
-            restarts: 0,
-            attempts: 0,
-            limit_begun: 0,
-            limit_count: 0,
-            deadline: None,
-            started_at: None,
-            active_at: None,
-            exit_code: None,
-            exit_signal: None,
-        }
-    }
+    /// It has not said that it lives for too long.
+    WatchdogLate,
+    /// It was up for as long as it may.
+    RuntimeOver,
+    /// It was to be up, and was not in time.
+    JobLate,
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::machine::Process;
+use crate::machine::{Exit, Goal, Outcome, Process, Verdict};
 use crate::unit::parse::parse;
 use crate::unit::specifier::Machine;
 
@@ -15,15 +15,17 @@ fn unit(text: &str) -> Unit {
 
 fn full() -> Unit {
     unit(
-        "[Service]\nType=notify\nExecStartPre=/pre\nExecStart=/main\nExecStartPost=/post\nExecStop=/stop\nExecStopPost=/stoppost\nRestart=on-failure\nRestartSec=1s\n",
+        "[Service]\nType=notify\nExecCondition=/ask\nExecStartPre=/pre\nExecStart=/main\nExecStartPost=/post\nExecStop=/stop\nExecStopPost=/stoppost\nRestart=on-failure\nRestartSec=1s\n",
     )
 }
 
-const PHASES: [Phase; 17] = [
+const PHASES: [Phase; 20] = [
     Phase::Inactive,
     Phase::Queued,
+    Phase::Condition(0),
     Phase::StartPre(0),
     Phase::StartMain(0),
+    Phase::StartForked,
     Phase::StartPost(0),
     Phase::Active,
     Phase::StartHeld,
@@ -34,6 +36,7 @@ const PHASES: [Phase; 17] = [
     Phase::StopPost(0),
     Phase::StopFinal,
     Phase::Backoff,
+    Phase::FailureCommand(0),
     Phase::Done,
     Phase::Failed,
     Phase::Refused,
@@ -55,6 +58,12 @@ fn events() -> Vec<(&'static str, Event)> {
         ("empty", Event::Empty),
         ("timeout", Event::Timeout),
         ("out of memory", Event::OutOfMemory),
+        ("asked: go", Event::Asked(Verdict::Go)),
+        ("asked: skip", Event::Asked(Verdict::Skip("no".into()))),
+        ("no main", Event::NoMain),
+        ("watchdog late", Event::WatchdogLate),
+        ("runtime over", Event::RuntimeOver),
+        ("job late", Event::JobLate),
     ]
 }
 
@@ -70,8 +79,15 @@ fn state_in(phase: Phase) -> UnitState {
             | Phase::StopHeld
             | Phase::StopCommand(_)
     );
-    let control =
-        matches!(phase, Phase::StartPre(_) | Phase::StartPost(_) | Phase::StopCommand(_) | Phase::StopPost(_));
+    let control = matches!(
+        phase,
+        Phase::Condition(_)
+            | Phase::StartPre(_)
+            | Phase::StartPost(_)
+            | Phase::StopCommand(_)
+            | Phase::StopPost(_)
+            | Phase::FailureCommand(_)
+    );
     UnitState {
         phase,
         goal: if matches!(phase, Phase::Inactive | Phase::StartHeld | Phase::StopHeld) { Goal::Down } else { Goal::Up },
@@ -85,25 +101,31 @@ fn state_in(phase: Phase) -> UnitState {
 fn every_pair_of_phase_and_event_is_decided() {
     // "-" stays as it is. Rows: phases; columns: events, in the order of `events`.
     let expected = "\
-inactive     queued - queued - - - - - - - - - - -
-queued       - inactive - start-pre failed - - - - - - - - -
-start-pre    - no-start no-start - - - - - - start-main term - term term
-start-main   - no-start no-start - - - start-post term term - - - term term
-start-post   - no-start no-start - - - - - - active term - term term
-active       - held held - - - - stop stop - - - - term
-no-start     - - - term - - - term term - - - - -
-held         active - - stop - - - stop stop - - - - term
-stop         - - - - - - - - - term term - term term
-term         - - - - - - - - - - - stop-post kill -
-kill         - - - - - - - - - - - stop-post - -
-stop-post    - - - - - - - - - final final - final -
-final        - - - - - - - - - - - done - -
-backoff      queued inactive queued - - - - - - - - - queued -
-done         queued - queued - - - - - - - - - - -
-failed       queued - queued - - - - - - - - - - -
-refused      - - - - - - - - - - - - - -
+inactive     queued - queued - - - - - - - - - - - - - - - - -
+queued       - inactive - condition failed - - - - - - - - - condition done - - - failed
+condition    - no-start no-start - - - - - - start-pre term - term term - - - - - term
+start-pre    - no-start no-start - - - - - - start-main term - term term - - - - - term
+start-main   - no-start no-start - - - start-post term term - - - term term - - - term - term
+forked       - no-start no-start - - - - - - - - term term term - - start-post - - term
+start-post   - no-start no-start - - - - - - active term - term term - - - term - term
+active       - held held - - - - stop stop - - - - term - - - term stop -
+no-start     - - - term - - - term term - - - - - - - - - - -
+held         active - - stop - - - stop stop - - - - term - - - term - -
+stop         - - - - - - - - - term term - term term - - - - - -
+term         - - - - - - - - - - - stop-post kill - - - - - - -
+kill         - - - - - - - - - - - stop-post - - - - - - - -
+stop-post    - - - - - - - - - final final - final - - - - - - -
+final        - - - - - - - - - - - done - - - - - - - -
+backoff      queued inactive queued - - - - - - - - - queued - - - - - - failed
+failure      - - - - - - - - - final final - final - - - - - - -
+done         queued - queued - - - - - - - - - - - - - - - - -
+failed       queued - queued - - - - - - - - - - - - - - - - -
+refused      - - - - - - - - - - - - - - - - - - - -
 ";
     let name = |phase: Phase| match phase {
+        Phase::Condition(_) => "condition",
+        Phase::StartForked => "forked",
+        Phase::FailureCommand(_) => "failure",
         Phase::StartPre(_) => "start-pre",
         Phase::StartMain(_) => "start-main",
         Phase::StartPost(_) => "start-post",
@@ -157,6 +179,8 @@ fn a_whole_run_does_each_command_once_and_in_order() {
             Event::Go,
             spawned(Role::Control),
             Event::ControlExited(ok.clone()),
+            spawned(Role::Control),
+            Event::ControlExited(ok.clone()),
             spawned(Role::Main),
             Event::Executed,
             Event::Ready,
@@ -167,6 +191,7 @@ fn a_whole_run_does_each_command_once_and_in_order() {
     assert_eq!(
         actions,
         [
+            UnitAction::Spawn(Role::Control, CommandRef::Condition(0)),
             UnitAction::Spawn(Role::Control, CommandRef::StartPre(0)),
             UnitAction::Spawn(Role::Main, CommandRef::Start(0)),
             UnitAction::Spawn(Role::Control, CommandRef::StartPost(0)),
@@ -297,4 +322,192 @@ fn a_oneshot_runs_its_commands_in_turn_and_a_failure_ends_it_unless_ignored() {
     assert_eq!(state.phase, Phase::Active);
     run(&unit, &mut other, &[Event::MainExited(Exit::Code(1)), Event::Empty]);
     assert_eq!((other.phase, other.reason.as_str()), (Phase::Failed, "exited with code 1"));
+}
+
+/// A service that is up, with these lines in its `[Service]`.
+fn up(lines: &str) -> (Unit, UnitState) {
+    let unit = unit(&format!("[Service]\nExecStart=/main\n{lines}\n"));
+    let mut state = UnitState::default();
+    run(
+        &unit,
+        &mut state,
+        &[Event::Start { fresh: true }, Event::Go, spawned(Role::Main), Event::Executed, Event::Ready],
+    );
+    assert_eq!(state.phase, Phase::Active, "{lines}");
+    (unit, state)
+}
+
+#[test]
+fn exit_codes_and_signals_may_prevent_or_force_a_restart() {
+    let prevents = "Restart=always\nRestartPreventExitStatus=3 SIGUSR1";
+    let forces = "Restart=no\nRestartForceExitStatus=4 TEMPFAIL";
+    let signal = |signal| Exit::Signal { signal, core: false };
+    for (lines, exit, phase) in [
+        (prevents, Exit::Code(3), Phase::Failed),
+        (prevents, Exit::Code(2), Phase::Backoff),
+        (prevents, signal(libc::SIGUSR1), Phase::Failed),
+        (forces, Exit::Code(4), Phase::Backoff),
+        (forces, Exit::Code(75), Phase::Backoff),
+        (forces, Exit::Code(1), Phase::Failed),
+    ] {
+        let (unit, mut state) = up(lines);
+        run(&unit, &mut state, &[Event::MainExited(exit.clone()), Event::Empty]);
+        assert_eq!(state.phase, phase, "{lines} {exit}");
+    }
+}
+
+#[test]
+fn a_service_that_forks_is_the_process_that_it_left() {
+    let unit = unit("[Service]\nType=forking\nExecStart=/daemon\nPIDFile=/run/x.pid\n");
+    let mut state = UnitState::default();
+    let begin = [Event::Start { fresh: true }, Event::Go, spawned(Role::Main), Event::Executed];
+    let actions = run(&unit, &mut state, &begin);
+    assert_eq!((actions.len(), state.phase), (1, Phase::StartMain(0)));
+    let actions = run(&unit, &mut state, &[Event::MainExited(Exit::Code(0))]);
+    assert_eq!(actions, [UnitAction::FindMain, UnitAction::WatchEmpty]);
+    assert_eq!((state.phase, state.main), (Phase::StartForked, None));
+    run(&unit, &mut state, &[Event::Spawned(Role::Main, Process { pid: 99, born: 0 })]);
+    assert_eq!((state.phase, state.main.map(|main| main.pid)), (Phase::Active, Some(99)));
+    // Nobody knows which it is: it is up for as long as any is there.
+    let mut state = UnitState::default();
+    run(&unit, &mut state, &begin);
+    let actions = run(&unit, &mut state, &[Event::MainExited(Exit::Code(0)), Event::NoMain]);
+    assert_eq!(actions.last(), Some(&UnitAction::WatchEmpty));
+    assert_eq!((state.phase, state.main), (Phase::Active, None));
+    run(&unit, &mut state, &[Event::Empty, Event::Empty]);
+    assert_eq!(state.phase, Phase::Done);
+    // What was started failed.
+    let mut state = UnitState::default();
+    run(&unit, &mut state, &begin);
+    run(&unit, &mut state, &[Event::MainExited(Exit::Code(1)), Event::Empty]);
+    assert_eq!(state.phase, Phase::Failed);
+}
+
+#[test]
+fn a_service_may_end_with_its_last_process() {
+    let (unit, mut state) = up("ExitType=cgroup");
+    let actions = run(&unit, &mut state, &[Event::MainExited(Exit::Code(0))]);
+    assert_eq!((actions, state.phase), (vec![UnitAction::WatchEmpty], Phase::Active));
+    run(&unit, &mut state, &[Event::Empty, Event::Empty]);
+    assert_eq!(state.phase, Phase::Done);
+}
+
+#[test]
+fn a_service_that_does_not_say_that_it_lives_is_aborted() {
+    let (unit, mut state) = up("Type=notify\nWatchdogSec=2\nRestart=on-watchdog");
+    assert_eq!(state.watchdog_at, Some(3_000_000));
+    step(&unit, &mut state, Event::Alive, Now { mono: 2_500_000, boot: 0 });
+    assert_eq!((state.watchdog_at, state.take_due(4_000_000)), (Some(4_500_000), None));
+    assert_eq!(state.take_due(4_500_000), Some(Event::WatchdogLate));
+    let actions = run(&unit, &mut state, &[Event::WatchdogLate]);
+    assert_eq!((actions, state.phase), (vec![UnitAction::Signal(libc::SIGABRT)], Phase::StopTerm));
+    run(&unit, &mut state, &[Event::MainExited(Exit::Signal { signal: libc::SIGABRT, core: true }), Event::Empty]);
+    assert_eq!((state.phase, state.outcome), (Phase::Backoff, Outcome::Watchdog));
+    assert!(state.reason.contains("WATCHDOG=1 within 2 s"), "{}", state.reason);
+}
+
+#[test]
+fn a_run_may_be_bounded() {
+    let (unit, mut state) = up("RuntimeMaxSec=5");
+    assert_eq!(state.take_due(6_000_000), Some(Event::RuntimeOver));
+    run(&unit, &mut state, &[Event::RuntimeOver, Event::MainExited(Exit::Code(0)), Event::Empty]);
+    assert_eq!((state.phase, state.outcome), (Phase::Failed, Outcome::Timeout));
+}
+
+#[test]
+fn a_job_may_be_bounded() {
+    let text = "[Unit]\nJobTimeoutSec=3\nJobTimeoutAction=reboot\n[Service]\nType=notify\nExecStart=/x\n";
+    let unit = unit(text);
+    let mut state = UnitState::default();
+    run(&unit, &mut state, &[Event::Start { fresh: true }]);
+    assert_eq!(state.take_due(4_000_000), Some(Event::JobLate));
+    let actions = run(&unit, &mut state, &[Event::JobLate]);
+    assert_eq!(state.phase, Phase::Failed);
+    assert!(matches!(actions[..], [UnitAction::End(_)]), "{actions:?}");
+    // Once it is up, it is in time.
+    let mut state = UnitState::default();
+    run(&unit, &mut state, &[Event::Start { fresh: true }, Event::Go, spawned(Role::Main), Event::Ready]);
+    assert_eq!((state.phase, state.due()), (Phase::Active, None));
+}
+
+#[test]
+fn signals_are_those_that_the_unit_names() {
+    let signals = |lines: &str, events: &[Event]| {
+        let (unit, mut state) = up(lines);
+        let actions = run(&unit, &mut state, events);
+        actions
+            .into_iter()
+            .filter_map(|a| if let UnitAction::Signal(n) = a { Some(n) } else { None })
+            .collect::<Vec<_>>()
+    };
+    let all = "KillSignal=SIGINT\nRestartKillSignal=SIGUSR2\nSendSIGHUP=yes\nFinalKillSignal=SIGQUIT";
+    assert_eq!(signals(all, &[Event::Stop, Event::Go, Event::Timeout]), [libc::SIGINT, libc::SIGHUP, libc::SIGQUIT]);
+    assert_eq!(signals(all, &[Event::Restart, Event::Go]), [libc::SIGUSR2, libc::SIGHUP]);
+    let (unit, mut state) = up("SendSIGKILL=no");
+    run(&unit, &mut state, &[Event::Stop, Event::Go, Event::Timeout]);
+    assert_eq!(state.phase, Phase::Inactive);
+    assert!(state.reason.contains("SendSIGKILL=no"), "{}", state.reason);
+    let (unit, mut state) = up("TimeoutAbortSec=7\nWatchdogSec=1\nNotifyAccess=main");
+    run(&unit, &mut state, &[Event::WatchdogLate]);
+    assert_eq!(state.deadline, Some(8_000_000));
+}
+
+#[test]
+fn a_command_decides_whether_a_unit_is_left_out() {
+    let unit = unit("[Service]\nExecCondition=/ask\nExecStart=/x\nRestart=always\n");
+    for (exit, phase) in [
+        (Exit::Code(0), Phase::StartMain(0)),
+        (Exit::Code(1), Phase::Done),
+        (Exit::Code(254), Phase::Done),
+        (Exit::Code(255), Phase::Backoff),
+        (Exit::Signal { signal: libc::SIGKILL, core: false }, Phase::Backoff),
+    ] {
+        let mut state = UnitState::default();
+        let events = [
+            Event::Start { fresh: true },
+            Event::Go,
+            spawned(Role::Control),
+            Event::ControlExited(exit.clone()),
+            Event::Empty,
+        ];
+        run(&unit, &mut state, &events);
+        assert_eq!(state.phase, phase, "{exit}");
+    }
+}
+
+#[test]
+fn each_failure_in_a_row_has_an_action_of_its_own() {
+    let unit = unit(
+        "[Unit]\nStartLimitBurst=100\n[Service]\nExecStart=/x\nRestart=no\n\
+         [X-MMOS]\nFailureActions=restart:1s restart:2s run-command reboot:3s\nFailureCommand=/bin/report\nFailureResetPeriod=1h\n",
+    );
+    let mut state = UnitState::default();
+    let start = [Event::Start { fresh: true }, Event::Go, spawned(Role::Main), Event::Executed];
+    let crash = [Event::MainExited(Exit::Code(1)), Event::Empty];
+    run(&unit, &mut state, &start);
+    for delay in [1_000_000, 2_000_000] {
+        run(&unit, &mut state, &crash);
+        assert_eq!((state.phase, state.deadline), (Phase::Backoff, Some(1_000_000 + delay)));
+        run(&unit, &mut state, &[Event::Timeout, Event::Go, spawned(Role::Main), Event::Executed]);
+    }
+    // The third runs the command, and then it has failed.
+    let mut third = state.clone();
+    run(&unit, &mut third, &crash);
+    let actions = run(&unit, &mut third, &[Event::Timeout]);
+    assert_eq!(actions, [UnitAction::Spawn(Role::Control, CommandRef::Failure(0))]);
+    run(&unit, &mut third, &[spawned(Role::Control), Event::ControlExited(Exit::Code(0)), Event::Empty]);
+    assert_eq!((third.phase, third.failures), (Phase::Failed, 3));
+    // The fourth, and each after it, starts the machine again.
+    third.phase = Phase::Active;
+    third.goal = Goal::Up;
+    run(&unit, &mut third, &crash);
+    let actions = run(&unit, &mut third, &[Event::Timeout]);
+    assert!(matches!(actions[..], [UnitAction::End(_)]), "{actions:?}");
+    assert_eq!(third.phase, Phase::Failed);
+    // After an hour without a failure the count begins again.
+    let late = Now { mono: 2_000_000 + 3_600_000_000, boot: 0 };
+    for event in crash {
+        step(&unit, &mut state, event, late);
+    }
+    assert_eq!((state.phase, state.failures, state.act), (Phase::Backoff, 1, Some(crate::unit::failure::Act::Restart)));
 }

@@ -3,8 +3,10 @@
 
 pub mod capability;
 pub mod command;
+pub mod condition;
 pub mod directive;
 pub mod directories;
+pub mod failure;
 pub mod family;
 pub mod limit;
 pub mod parse;
@@ -20,14 +22,17 @@ pub mod time;
 pub mod words;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use command::Command;
 pub use limit::Limit;
 pub use service::{
-    Input, KeyringMode, KillMode, NotifyAccess, Output, Restart, Service, ServiceType, SuccessStatus, Write,
+    ExitSet, FailureMode, Input, KeyringMode, KillMode, NotifyAccess, Output, Restart, Service, ServiceType, Write,
 };
 
+use condition::Condition;
+use failure::{EndAction, ErrorControl};
 use time::Span;
 
 /// What a unit is.
@@ -51,13 +56,46 @@ pub enum StartType {
     Disabled,
 }
 
+/// What another unit is to one that names it: the directives of systemd.unit(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Relation {
+    /// Started with this one, which fails without it.
+    Requires,
+    /// To be up already, or this one fails.
+    Requisite,
+    /// Started with this one.
+    Wants,
+    /// As [`Relation::Requires`]; and this one is stopped once the other one has ended.
+    BindsTo,
+    /// Stopped and started again: then this one is, too.
+    PartOf,
+    /// Stopped: then this one is, too.
+    StopPropagatedFrom,
+    /// This one stopped: then the other one is, too.
+    PropagatesStopTo,
+    /// Never up together with this one.
+    Conflicts,
+    /// Started after this one, and stopped before.
+    Before,
+    /// Started before this one, and stopped after.
+    After,
+    /// Started once this one has failed.
+    OnFailure,
+    /// Started once this one has ended with success.
+    OnSuccess,
+}
+
 /// Another unit that this one names, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
+    /// What it is to this one.
+    pub relation: Relation,
     /// The other unit's name, with its type.
     pub name: String,
-    /// The line that names it.
+    /// The line that names it, from 1; 0 for a link.
     pub line: u32,
+    /// The file or link that does, if it is not the unit's own.
+    pub file: Option<Arc<Path>>,
 }
 
 /// How often a unit may be started.
@@ -80,16 +118,26 @@ pub struct Unit {
     pub kind: Kind,
     /// For people.
     pub description: String,
-    /// Units that are started with this one, and without which it fails.
-    pub requires: Vec<Reference>,
-    /// Units that are started with this one.
-    pub wants: Vec<Reference>,
-    /// Units that it is started after, and stopped before.
-    pub after: Vec<Reference>,
-    /// Units that it is started before, and stopped after.
-    pub before: Vec<Reference>,
+    /// The units that it names.
+    pub references: Vec<Reference>,
+    /// Other names of it.
+    pub aliases: Vec<String>,
+    /// What has to be so for it to be started.
+    pub conditions: Vec<Condition>,
     /// How often it may be started.
     pub limit: StartLimit,
+    /// What becomes of the machine when the unit has failed.
+    pub failure_action: Option<EndAction>,
+    /// What becomes of the machine when the unit has ended with success.
+    pub success_action: Option<EndAction>,
+    /// What becomes of the machine when the unit was started too often.
+    pub limit_action: Option<EndAction>,
+    /// What becomes of the machine when the unit was not up in time.
+    pub job_action: Option<EndAction>,
+    /// From the wish that it be up until it is.
+    pub job_timeout: Span,
+    /// What it means that it cannot be started during the boot.
+    pub error_control: ErrorControl,
     /// `[X-MMOS] Start=`.
     pub start: Option<StartType>,
     /// The `[Service]` section.
@@ -109,6 +157,42 @@ pub struct Note {
     pub line: u32,
     /// What there is to say.
     pub text: String,
+}
+
+impl Unit {
+    /// The units that this one names as `relation`.
+    pub fn named(&self, relation: Relation) -> impl Iterator<Item = &Reference> {
+        self.references.iter().filter(move |reference| reference.relation == relation)
+    }
+
+    /// Where a reference stands, as people are told.
+    pub fn place(&self, reference: &Reference) -> String {
+        let file = reference.file.as_deref().unwrap_or(&self.path).display();
+        match reference.line {
+            0 => file.to_string(),
+            line => format!("{file}:{line}"),
+        }
+    }
+}
+
+impl Relation {
+    /// The directive.
+    pub fn word(self) -> &'static str {
+        match self {
+            Relation::Requires => "Requires",
+            Relation::Requisite => "Requisite",
+            Relation::Wants => "Wants",
+            Relation::BindsTo => "BindsTo",
+            Relation::PartOf => "PartOf",
+            Relation::StopPropagatedFrom => "StopPropagatedFrom",
+            Relation::PropagatesStopTo => "PropagatesStopTo",
+            Relation::Conflicts => "Conflicts",
+            Relation::Before => "Before",
+            Relation::After => "After",
+            Relation::OnFailure => "OnFailure",
+            Relation::OnSuccess => "OnSuccess",
+        }
+    }
 }
 
 impl fmt::Display for Note {
@@ -141,6 +225,18 @@ impl StartType {
             .into_iter()
             .find(|start| start.word().eq_ignore_ascii_case(word))
     }
+}
+
+/// The template of an instance: `getty@.service` of `getty@tty1.service`.
+pub fn template_of(name: &str) -> Option<String> {
+    let (stem, kind) = split_type(name)?;
+    let (prefix, instance) = stem.split_once('@')?;
+    (!instance.is_empty()).then(|| format!("{prefix}@.{kind}"))
+}
+
+/// Whether a name is a template's, which is no unit itself.
+pub fn is_template(name: &str) -> bool {
+    split_type(name).is_some_and(|(stem, _)| stem.ends_with('@') && stem.matches('@').count() == 1)
 }
 
 /// `name`, with `.service` if it has no type.

@@ -10,11 +10,13 @@ mod streams;
 mod unit;
 mod values;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use link::nearest::nearest;
 
 use super::directive::{self, ExecKey, Key, Section, Support};
+use super::failure::ErrorControl;
 use super::sandbox::{ProtectHome, ProtectSystem};
 use super::service::{NotifyAccess, Restart, Service, ServiceType};
 use super::specifier::Machine;
@@ -24,6 +26,11 @@ use super::{Kind, Note, StartLimit, Unit, split_type};
 
 /// Reads the unit `name` from `text`, the contents of the file at `path`.
 pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
+    parse_all(name, path, text, &[], machine)
+}
+
+/// Reads a unit with its drop-ins: their paths and contents, in the order in which they are to be read.
+pub fn parse_all(name: &str, path: &Path, text: &str, drop_ins: &[(PathBuf, String)], machine: &Machine) -> Unit {
     let kind = match split_type(name) {
         Some((_, "target")) => Kind::Target,
         _ => Kind::Service,
@@ -34,17 +41,24 @@ pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
             path: path.to_owned(),
             kind,
             description: String::new(),
-            requires: Vec::new(),
-            wants: Vec::new(),
-            after: Vec::new(),
-            before: Vec::new(),
+            references: Vec::new(),
+            aliases: Vec::new(),
+            conditions: Vec::new(),
             limit: StartLimit::DEFAULT,
+            failure_action: None,
+            success_action: None,
+            limit_action: None,
+            job_action: None,
+            job_timeout: Span::INFINITY,
+            error_control: ErrorControl::Normal,
             start: None,
             service: Service::default(),
             refused: None,
             notes: Vec::new(),
         },
         machine,
+        files: Vec::new(),
+        file: 0,
         timeout_start_given: false,
         notify_access_given: false,
         error_given: false,
@@ -52,23 +66,37 @@ pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
         type_line: 0,
         restart_line: 0,
     };
-    let (entries, errors) = syntax::parse(text);
-    for (line, error) in errors {
-        reader.note(line, error.to_string());
+    let mut entries = Vec::new();
+    let texts =
+        std::iter::once((path, text)).chain(drop_ins.iter().map(|(path, text)| (path.as_path(), text.as_str())));
+    for (file, (path, text)) in texts.enumerate() {
+        let (read, errors) = syntax::parse(text);
+        reader.files.push(path.into());
+        reader.file = file;
+        for (line, error) in errors {
+            reader.note(line, error.to_string());
+        }
+        entries.extend(read.into_iter().map(|entry| Entry { file, ..entry }));
     }
     // First, since %u in any line speaks of it.
     for entry in entries.iter().filter(|entry| entry.section == "Service" && entry.key == "User") {
+        reader.file = entry.file;
         reader.obey(Key::Exec(ExecKey::User), entry);
     }
     for entry in &entries {
+        reader.file = entry.file;
         reader.entry(entry);
     }
+    reader.file = 0;
     reader.finish()
 }
 
 struct Reader<'a> {
     unit: Unit,
     machine: &'a Machine,
+    /// The unit's own file and its drop-ins, and which of them is being read.
+    files: Vec<Arc<Path>>,
+    file: usize,
     timeout_start_given: bool,
     notify_access_given: bool,
     error_given: bool,
@@ -79,12 +107,17 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn note(&mut self, line: u32, text: String) {
-        self.unit.notes.push(Note { path: self.unit.path.clone(), line, text });
+        let path = self.path();
+        self.unit.notes.push(Note { path, line, text });
+    }
+
+    fn path(&self) -> PathBuf {
+        self.files.get(self.file).map_or_else(|| self.unit.path.clone(), |path| path.to_path_buf())
     }
 
     /// The unit cannot do its work. The first reason is the one that is shown; all are notes.
     fn refuse(&mut self, line: u32, text: String) {
-        let note = Note { path: self.unit.path.clone(), line, text };
+        let note = Note { path: self.path(), line, text };
         if self.unit.refused.is_none() {
             self.unit.refused = Some(note.to_string());
         } else {
@@ -195,7 +228,7 @@ impl Reader<'_> {
         if oneshot && !self.timeout_start_given {
             service.timeout_start = Span::INFINITY;
         }
-        if service.kind == ServiceType::Notify
+        if (service.kind == ServiceType::Notify || service.watchdog.is_some())
             && (!self.notify_access_given || service.notify_access == NotifyAccess::None)
         {
             service.notify_access = NotifyAccess::Main;

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::unit::StartType;
 use crate::unit::service::{Input, KillMode, Output};
+use crate::unit::{Relation, StartType};
 
 fn unit(text: &str) -> Unit {
     parse("x.service", Path::new("/etc/mmos/units/x.service"), text, &Machine::default())
@@ -28,10 +28,10 @@ fn a_whole_unit_is_read() {
     assert_eq!(notes(&unit), Vec::<String>::new());
     assert_eq!(unit.description, "Test of x");
     assert_eq!(
-        unit.requires.iter().map(|r| (r.name.as_str(), r.line)).collect::<Vec<_>>(),
+        unit.named(Relation::Requires).map(|r| (r.name.as_str(), r.line)).collect::<Vec<_>>(),
         [("a.service", 3), ("b.service", 3)]
     );
-    assert_eq!(unit.after.iter().map(|r| r.line).collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(unit.named(Relation::After).map(|r| r.line).collect::<Vec<_>>(), [4, 5]);
     assert_eq!(unit.limit, StartLimit { interval: Span::seconds(60), burst: 3 });
     let service = &unit.service;
     assert_eq!(service.kind, ServiceType::Notify);
@@ -59,14 +59,14 @@ fn a_misspelt_exec_start_is_named_with_its_line() {
 #[test]
 fn what_is_not_obeyed_is_said_with_file_and_line() {
     let unit = unit(
-        "[Unit]\nExecStart=/no\nConflicts=b.service\n[Service]\nExecStart=/bin/true\nAppArmorProfile=x\n\
+        "[Unit]\nExecStart=/no\nUpholds=b.service\n[Service]\nExecStart=/bin/true\nAppArmorProfile=x\n\
          RemoveIPC=no\nRestrat=always\nWobble=1\n[Sevice]\nA=1\n[X-Vendor]\nA=1\nnonsense\n",
     );
     let all = notes(&unit).join("\n");
     for part in [
         "x.service:14: \"nonsense\" is not of the form Key=value",
         "x.service:2: ExecStart= belongs into the section [Service]",
-        "x.service:3: Conflicts= is not supported yet and ignored",
+        "x.service:3: Upholds= is not supported yet and ignored",
         "x.service:6: AppArmorProfile= is not supported yet and ignored: the service runs without this protection",
         "x.service:8: unknown directive Restrat=: did you mean Restart=?",
         "x.service:9: unknown directive Wobble= in section [Service]",
@@ -81,7 +81,10 @@ fn what_is_not_obeyed_is_said_with_file_and_line() {
 #[test]
 fn a_unit_that_could_not_do_its_work_is_refused() {
     for (text, reason) in [
-        ("[Service]\nType=forking\nExecStart=/x\n", "x.service:2: Type=forking is not supported yet"),
+        (
+            "[Service]\nExecStart=/x\n[X-MMOS]\nFailureActions=restrat\n",
+            "x.service:4: FailureActions=restrat: restrat is no",
+        ),
         ("[Service]\nType=notfy\nExecStart=/x\n", "x.service:2: unknown Type=notfy: did you mean notify?"),
         ("[Service]\nExecStart=/x 'y\n", "x.service:2: ExecStart=/x 'y: a ' quote is never closed"),
         ("[Service]\nExecStart=/x\nExecStart=/y\n", "x.service:3: there is more than one ExecStart="),
@@ -143,13 +146,12 @@ fn what_a_service_is_kept_from_is_read() {
 #[test]
 fn what_is_obeyed_in_part_or_not_as_written_is_said() {
     let unit = unit(
-        "[Unit]\nBindsTo=a.service\n[Service]\nType=idle\nExecStart=/x\nExecReload=/bin/kill -HUP $MAINPID\nNice=20\n\
+        "[Unit]\nBindsTo=a.service\n[Service]\nType=dbus\nExecStart=/x\nExecReload=/bin/kill -HUP $MAINPID\nNice=20\n\
          LimitAS=much\nKillMode=none\nOOMScoreAdjust=x\n",
     );
     let all = notes(&unit).join("\n");
     for part in [
-        "x.service:2: BindsTo= is obeyed in part: it is taken as Requires=",
-        "x.service:4: Type=idle is taken as simple",
+        "x.service:4: Type=dbus is not supported yet and taken as exec",
         "x.service:7: Nice=20 is ignored: a number from -20 to 19 is due",
         "x.service:8: LimitAS= is ignored: \"much\" is not a limit",
         "x.service:9: KillMode=none is not supported, control-group is used",
@@ -157,7 +159,7 @@ fn what_is_obeyed_in_part_or_not_as_written_is_said() {
     ] {
         assert!(all.contains(part), "{part} not in:\n{all}");
     }
-    assert_eq!((unit.notes.len(), unit.requires.len(), unit.refused), (6, 1, None), "{all}");
+    assert_eq!((unit.notes.len(), unit.references.len(), unit.refused), (5, 1, None), "{all}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::command::Command;
 use super::directories::Directories;
+use super::failure::FailureActions;
 use super::limit::Limit;
 use super::resources::{OomPolicy, Resources};
 use super::sandbox::Sandbox;
@@ -20,6 +21,21 @@ pub enum ServiceType {
     Oneshot,
     /// Once it has said `READY=1`.
     Notify,
+    /// Once the process that was started has ended with success, and left another one, the service.
+    Forking,
+    /// As [`ServiceType::Exec`], but its program is not executed before the other units are started, or a while has passed.
+    Idle,
+}
+
+/// What becomes of a start that takes too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureMode {
+    /// `KillSignal=` ends it.
+    Terminate,
+    /// `WatchdogSignal=` ends it, so that it leaves a core.
+    Abort,
+    /// `FinalKillSignal=` ends it.
+    Kill,
 }
 
 /// When a service that has ended is started again; systemd.service(5), table "Exit causes and the effect of the
@@ -112,13 +128,20 @@ pub enum Output {
     File(Write, Box<str>),
 }
 
-/// Ends that count as success besides code 0.
+/// Ways to end, as `SuccessExitStatus=` and its like list them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct SuccessStatus {
+pub struct ExitSet {
     /// Exit codes.
     pub codes: Vec<i32>,
     /// Signals.
     pub signals: Vec<i32>,
+}
+
+impl ExitSet {
+    /// Whether an end by this code or signal is one of them.
+    pub fn holds(&self, code: Option<i32>, signal: Option<i32>) -> bool {
+        code.is_some_and(|code| self.codes.contains(&code)) || signal.is_some_and(|one| self.signals.contains(&one))
+    }
 }
 
 /// The `[Service]` section.
@@ -131,16 +154,36 @@ pub struct Service {
     pub start_post: Vec<Command>,
     pub stop: Vec<Command>,
     pub stop_post: Vec<Command>,
+    pub condition: Vec<Command>,
     pub restart: Restart,
+    /// `RestartPreventExitStatus=`.
+    pub restart_prevent: ExitSet,
+    /// `RestartForceExitStatus=`.
+    pub restart_force: ExitSet,
     pub restart_sec: Span,
     pub restart_steps: u32,
     pub restart_max_delay: Span,
     pub timeout_start: Span,
     pub timeout_stop: Span,
+    /// `TimeoutAbortSec=`, if it is not as long as `TimeoutStopSec=`.
+    pub timeout_abort: Option<Span>,
+    pub start_failure_mode: FailureMode,
+    pub runtime_max: Span,
+    /// `WatchdogSec=`.
+    pub watchdog: Option<Span>,
+    pub watchdog_signal: i32,
+    pub pid_file: Option<String>,
+    pub guess_main_pid: bool,
+    /// `ExitType=cgroup`: it ends with its last process.
+    pub ends_with_last: bool,
     pub remain_after_exit: bool,
-    pub success: SuccessStatus,
+    pub success: ExitSet,
     pub notify_access: NotifyAccess,
     pub kill_signal: i32,
+    pub restart_kill_signal: Option<i32>,
+    pub final_kill_signal: i32,
+    pub send_sighup: bool,
+    pub send_sigkill: bool,
     pub kill_mode: KillMode,
     pub ignore_sigpipe: bool,
     pub umask: u32,
@@ -173,6 +216,7 @@ pub struct Service {
     pub scheduling: Option<Box<Scheduling>>,
     pub sandbox: Option<Box<Sandbox>>,
     pub resources: Option<Box<Resources>>,
+    pub failure_actions: Option<Box<FailureActions>>,
 }
 
 impl Default for Service {
@@ -184,16 +228,31 @@ impl Default for Service {
             start_post: Vec::new(),
             stop: Vec::new(),
             stop_post: Vec::new(),
+            condition: Vec::new(),
             restart: Restart::No,
+            restart_prevent: ExitSet::default(),
+            restart_force: ExitSet::default(),
             restart_sec: Span::millis(100),
             restart_steps: 0,
             restart_max_delay: Span::INFINITY,
             timeout_start: Span::seconds(90),
             timeout_stop: Span::seconds(90),
+            timeout_abort: None,
+            start_failure_mode: FailureMode::Terminate,
+            runtime_max: Span::INFINITY,
+            watchdog: None,
+            watchdog_signal: libc::SIGABRT,
+            pid_file: None,
+            guess_main_pid: true,
+            ends_with_last: false,
             remain_after_exit: false,
-            success: SuccessStatus::default(),
+            success: ExitSet::default(),
             notify_access: NotifyAccess::None,
-            kill_signal: 15,
+            kill_signal: libc::SIGTERM,
+            restart_kill_signal: None,
+            final_kill_signal: libc::SIGKILL,
+            send_sighup: false,
+            send_sigkill: true,
             kill_mode: KillMode::ControlGroup,
             ignore_sigpipe: true,
             umask: 0o022,
@@ -221,11 +280,19 @@ impl Default for Service {
             scheduling: None,
             sandbox: None,
             resources: None,
+            failure_actions: None,
         }
     }
 }
 
 impl Service {
+    /// The signals that tell it to end.
+    pub fn stop_signals(&self, restarting: bool) -> Vec<i32> {
+        let first = self.restart_kill_signal.filter(|_| restarting).unwrap_or(self.kill_signal);
+        let hangup = (self.send_sighup && first != libc::SIGHUP).then_some(libc::SIGHUP);
+        std::iter::once(first).chain(hangup).collect()
+    }
+
     /// `OOMPolicy=`, or what is usual.
     pub fn oom_policy(&self) -> OomPolicy {
         self.resources.as_ref().and_then(|resources| resources.oom_policy).unwrap_or_default()

@@ -12,6 +12,8 @@ pub struct Entry {
     pub value: String,
     /// Where it begins, from 1.
     pub line: u32,
+    /// In which of the unit's files, from 0: its own, then its drop-ins.
+    pub file: usize,
 }
 
 /// A line that is none of a section, an assignment, a comment.
@@ -39,7 +41,7 @@ pub fn parse(text: &str) -> (Vec<Entry>, Vec<(u32, SyntaxError)>) {
     let mut finish = |line: u32, logical: &str| match logical_line(logical, section.as_deref()) {
         Ok(Line::Blank) => {}
         Ok(Line::Section(name)) => section = Some(name),
-        Ok(Line::Entry { section, key, value }) => entries.push(Entry { section, key, value, line }),
+        Ok(Line::Entry { section, key, value }) => entries.push(Entry { section, key, value, line, file: 0 }),
         Err(error) => errors.push((line, error)),
     };
     for raw in text.trim_start_matches('\u{feff}').split('\n') {
@@ -110,7 +112,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(section: &str, key: &str, value: &str, line: u32) -> Entry {
-        Entry { section: section.into(), key: key.into(), value: value.into(), line }
+        Entry { section: section.into(), key: key.into(), value: value.into(), line, file: 0 }
     }
 
     #[test]

@@ -235,7 +235,7 @@ fn failure(step: u8, errno: i32, program: &str, place: &str) -> String {
 }
 
 /// Field `n` (from 1) of `/proc/PID/stat`; proc_pid_stat(5). The name in field 2 may hold anything, even `) `.
-fn stat_field(pid: i32, n: usize) -> Option<u64> {
+pub(super) fn stat_field(pid: i32, n: usize) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;
     rest.split(' ').nth(n.checked_sub(3)?)?.parse().ok()

@@ -6,6 +6,7 @@ use super::{Action, BootSummary, Machine};
 use crate::graph::UnitId;
 use crate::machine::unit::UnitAction;
 use crate::machine::{Event, Exit, Now, Phase, UnitState};
+use crate::unit::failure::ErrorControl;
 use crate::unit::{Kind, ServiceType, StartType};
 
 /// A service of which nobody knows more than that its program was executed has to live this long, in microseconds,
@@ -21,7 +22,7 @@ impl Machine {
             return;
         }
         *slot = state;
-        if let Some(at) = slot.deadline {
+        if let Some(at) = slot.due() {
             self.timers.insert((at, id));
         }
         if !slot.phase.is_down() {
@@ -43,6 +44,15 @@ impl Machine {
         // By what was written down, before anything moves because of others.
         for id in taken_over {
             self.resume(*id);
+            // Nobody heard it meanwhile.
+            let span =
+                self.state(*id).and_then(|state| state.watchdog).or(self.unit(*id).and_then(|u| u.service.watchdog));
+            if let (Some(state), Some(span)) = (self.states.get_mut(id.index()), span)
+                && state.phase == Phase::Active
+            {
+                state.watchdog_at = span.after(now.mono);
+                self.timers.extend(state.due().map(|at| (at, *id)));
+            }
         }
         if !self.ending {
             // The supervisor may have died between writing down a unit that waits and what it waits for.
@@ -67,9 +77,21 @@ impl Machine {
     pub(super) fn resume(&mut self, id: UnitId) {
         let Some(state) = self.states.get(id.index()) else { return };
         let none_is_known = state.main.is_none() && state.control.is_none();
+        let is_all =
+            self.unit(id).is_some_and(|unit| unit.service.ends_with_last || unit.service.kind == ServiceType::Forking);
+        match state.phase {
+            Phase::StartForked => {
+                self.actions
+                    .extend([UnitAction::FindMain, UnitAction::WatchEmpty].map(|action| Action::Unit(id, action)));
+            }
+            Phase::Active | Phase::StopHeld if is_all && state.main.is_none() => {
+                self.actions.push(Action::Unit(id, UnitAction::WatchEmpty));
+            }
+            _ => {}
+        }
         let signal = match state.phase {
             Phase::StopTerm => self.unit(id).map(|unit| unit.service.kill_signal),
-            Phase::StopKill | Phase::StopFinal => Some(libc::SIGKILL),
+            Phase::StopKill | Phase::StopFinal => self.unit(id).map(|unit| unit.service.final_kill_signal),
             _ => None,
         };
         if let Some(signal) = signal {
@@ -82,7 +104,12 @@ impl Machine {
         // The process that this phase waits for was never made: as if it had not run.
         let lost = match state.phase {
             Phase::StartMain(_) if state.main.is_none() => Some(Event::MainExited(Exit::NeverRan)),
-            Phase::StartPre(_) | Phase::StartPost(_) | Phase::StopCommand(_) | Phase::StopPost(_)
+            Phase::Condition(_)
+            | Phase::StartPre(_)
+            | Phase::StartPost(_)
+            | Phase::StopCommand(_)
+            | Phase::StopPost(_)
+            | Phase::FailureCommand(_)
                 if state.control.is_none() =>
             {
                 Some(Event::ControlExited(Exit::NeverRan))
@@ -108,6 +135,9 @@ impl Machine {
             let Some((unit, state)) = self.unit(id).zip(self.state(id)) else { continue };
             if state.phase == Phase::Done || state.is_steady() {
                 summary.up = summary.up.saturating_add(1);
+            } else if unit.error_control == ErrorControl::Ignore {
+                // The boot is as good without it.
+                summary.auto = summary.auto.saturating_sub(1);
             } else {
                 summary.failed.push(unit.name.clone());
             }

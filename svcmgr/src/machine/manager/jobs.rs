@@ -12,7 +12,9 @@ impl Machine {
     pub fn request_start(&mut self, id: UnitId, waiter: WaiterId, now: Now) -> Result<(), Refusal> {
         self.may_start(id)?;
         self.wait(id, waiter, Wish::Up);
-        self.events.push_back((id, Event::Start { fresh: true }));
+        if !matches!(self.phase(id), Phase::Inactive | Phase::Failed) {
+            self.events.push_back((id, Event::Start { fresh: true }));
+        }
         let mut seen = BTreeSet::new();
         self.pull(id, true, &mut seen);
         self.propagate(now);
@@ -23,9 +25,7 @@ impl Machine {
     /// Stops a unit and what requires it. The answer comes as an action.
     pub fn request_stop(&mut self, id: UnitId, waiter: WaiterId, now: Now) {
         self.wait(id, waiter, Wish::Down);
-        for other in self.dependants(id) {
-            self.events.push_back((other, Event::Stop));
-        }
+        self.stop_with_dependants(id);
         self.propagate(now);
         self.answer(id);
     }
@@ -34,7 +34,7 @@ impl Machine {
     pub fn request_restart(&mut self, id: UnitId, waiter: WaiterId, now: Now) -> Result<(), Refusal> {
         self.may_start(id)?;
         self.wait(id, waiter, Wish::Up);
-        let again = self.dependants(id);
+        let again = self.dependants(id, false);
         self.events.extend(again.iter().map(|other| (*other, Event::Restart)));
         // All that start again need what their first start needed.
         let mut seen: BTreeSet<UnitId> = again.iter().copied().collect();
@@ -72,11 +72,37 @@ impl Machine {
         self.waiters.entry(id).or_default().push((waiter, wish));
     }
 
+    /// Stops a unit, and all that cannot be without it.
+    pub(super) fn stop_with_dependants(&mut self, id: UnitId) {
+        for other in self.dependants(id, true) {
+            self.events.push_back((other, Event::Stop));
+        }
+    }
+
+    /// Stops what a unit that is to be started conflicts with. Why it cannot be started: one of them is started along.
+    fn make_way(&mut self, id: UnitId, seen: &BTreeSet<UnitId>) -> Option<String> {
+        for other in self.node(id).conflicts.clone() {
+            let queued = self.events.iter().any(|(one, event)| *one == other && matches!(event, Event::Start { .. }));
+            if seen.contains(&other) && (queued || self.phase(other) == Phase::Queued) {
+                let name = self.unit(other).map_or("?", |unit| unit.name.as_str());
+                return Some(format!("conflicts with {name}, which is started together with it (Conflicts=)"));
+            }
+            if !self.phase(other).is_down() {
+                self.stop_with_dependants(other);
+            }
+        }
+        None
+    }
+
     /// Queues `id` and what it needs, as far as they are at rest.
     pub(super) fn pull(&mut self, id: UnitId, fresh: bool, seen: &mut BTreeSet<UnitId>) {
         let mut stack = vec![id];
         while let Some(id) = stack.pop() {
             if !seen.insert(id) || self.disabled(id).is_some() {
+                continue;
+            }
+            if let Some(reason) = self.make_way(id, seen) {
+                self.events.extend([(id, Event::Start { fresh }), (id, Event::Blocked(reason))]);
                 continue;
             }
             match self.phase(id) {
@@ -93,8 +119,9 @@ impl Machine {
         }
     }
 
-    /// `id` and all units that cannot be without it, directly or not, and are not at rest.
-    pub(super) fn dependants(&self, id: UnitId) -> Vec<UnitId> {
+    /// `id` and all units that cannot be without it or are a part of it, directly or not, and are not at rest; with
+    /// those that are stopped with it, but not started again.
+    pub(super) fn dependants(&self, id: UnitId, for_good: bool) -> Vec<UnitId> {
         let mut seen = BTreeSet::new();
         let mut stack = vec![id];
         let mut found = Vec::new();
@@ -103,7 +130,11 @@ impl Machine {
                 continue;
             }
             found.push(other);
-            stack.extend(self.node(other).required_by.iter().copied());
+            let node = self.node(other);
+            stack.extend(node.required_by.iter().chain(&node.parts).copied());
+            if for_good {
+                stack.extend(node.stops.iter().copied());
+            }
         }
         found
     }

@@ -1,5 +1,7 @@
 //! The directives that are obeyed, by the section or man page whose part of the parser obeys them.
 
+use crate::unit::Relation;
+use crate::unit::condition::ConditionKind;
 use crate::unit::directories::DirectoryKind;
 use crate::unit::limit::Resource;
 use crate::unit::resources::{Amounts, IoLimit, Weights};
@@ -24,10 +26,15 @@ pub enum Key {
 #[expect(missing_docs, reason = "each is the directive of its own name")]
 pub enum UnitKey {
     Description,
-    Requires,
-    Wants,
-    After,
-    Before,
+    Relation(Relation),
+    Alias,
+    /// With the directive, as it is written.
+    Condition(ConditionKind, &'static str),
+    StartLimitAction,
+    FailureAction,
+    SuccessAction,
+    JobTimeoutSec,
+    JobTimeoutAction,
     StartLimitInterval,
     StartLimitBurst,
 }
@@ -38,7 +45,10 @@ pub enum UnitKey {
 pub enum ServiceKey {
     StartLimitInterval,
     StartLimitBurst,
+    StartLimitAction,
+    FailureAction,
     Type,
+    ExecCondition,
     ExecStartPre,
     ExecStart,
     ExecStartPost,
@@ -56,6 +66,20 @@ pub enum ServiceKey {
     NotifyAccess,
     KillSignal,
     KillMode,
+    RestartPreventExitStatus,
+    RestartForceExitStatus,
+    RuntimeMaxSec,
+    WatchdogSec,
+    WatchdogSignal,
+    PidFile,
+    GuessMainPid,
+    ExitType,
+    TimeoutAbortSec,
+    TimeoutStartFailureMode,
+    RestartKillSignal,
+    FinalKillSignal,
+    SendSighup,
+    SendSigkill,
 }
 
 /// Of `[Service]`: what its processes run in.
@@ -182,4 +206,8 @@ pub enum ResourceKey {
 #[expect(missing_docs, reason = "each is the directive of its own name")]
 pub enum MmosKey {
     Start,
+    FailureActions,
+    FailureCommand,
+    FailureResetPeriod,
+    ErrorControl,
 }

@@ -96,5 +96,9 @@ pub(super) static TIMER: &[Directive] = &[
 // Sorted by name: a test sees to it.
 #[rustfmt::skip]
 pub(super) static MMOS: &[Directive] = &[
+    row("ErrorControl", yes(K::ErrorControl)),
+    row("FailureActions", yes(K::FailureActions)),
+    row("FailureCommand", yes(K::FailureCommand)),
+    row("FailureResetPeriod", yes(K::FailureResetPeriod)),
     row("Start", yes(K::Start)),
 ];

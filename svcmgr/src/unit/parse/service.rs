@@ -5,7 +5,7 @@ use link::nearest::nearest;
 use super::Reader;
 use crate::unit::command::Command;
 use crate::unit::directive::ServiceKey;
-use crate::unit::service::{KillMode, NotifyAccess, Restart, Service, ServiceType, SuccessStatus};
+use crate::unit::service::{ExitSet, FailureMode, KillMode, NotifyAccess, Restart, Service, ServiceType};
 use crate::unit::signal;
 use crate::unit::specifier::Specifiers;
 use crate::unit::syntax::Entry;
@@ -17,7 +17,10 @@ impl Reader<'_> {
         match key {
             ServiceKey::StartLimitInterval => self.start_limit_interval(entry),
             ServiceKey::StartLimitBurst => self.start_limit_burst(entry),
+            ServiceKey::StartLimitAction => self.end_action(entry, |unit| &mut unit.limit_action),
+            ServiceKey::FailureAction => self.end_action(entry, |unit| &mut unit.failure_action),
             ServiceKey::Type => self.service_type(entry),
+            ServiceKey::ExecCondition => self.commands(entry, |service| &mut service.condition),
             ServiceKey::ExecStartPre => self.commands(entry, |service| &mut service.start_pre),
             ServiceKey::ExecStart => self.commands(entry, |service| &mut service.start),
             ServiceKey::ExecStartPost => self.commands(entry, |service| &mut service.start_post),
@@ -46,7 +49,67 @@ impl Reader<'_> {
                     self.unit.service.remain_after_exit = yes;
                 }
             }
-            ServiceKey::SuccessExitStatus => self.success(entry),
+            ServiceKey::SuccessExitStatus => self.exits(entry, |service| &mut service.success),
+            ServiceKey::RestartPreventExitStatus => self.exits(entry, |service| &mut service.restart_prevent),
+            ServiceKey::RestartForceExitStatus => self.exits(entry, |service| &mut service.restart_force),
+            ServiceKey::RuntimeMaxSec => {
+                if let Some(span) = self.span(entry) {
+                    self.unit.service.runtime_max = if span == Span::ZERO { Span::INFINITY } else { span };
+                }
+            }
+            ServiceKey::WatchdogSec => {
+                if let Some(span) = self.span(entry) {
+                    self.unit.service.watchdog =
+                        Some(span).filter(|span| !matches!(*span, Span::ZERO | Span::INFINITY));
+                }
+            }
+            ServiceKey::PidFile => {
+                let Some(path) = self.resolved(entry) else { return };
+                self.unit.service.pid_file = match path.strip_prefix('/') {
+                    Some(_) => Some(path),
+                    // systemd.service(5): a relative one is beneath /run.
+                    None if path.is_empty() => None,
+                    None => Some(format!("/run/{path}")),
+                };
+            }
+            ServiceKey::GuessMainPid => {
+                if let Some(yes) = self.boolean(entry) {
+                    self.unit.service.guess_main_pid = yes;
+                }
+            }
+            ServiceKey::ExitType => {
+                self.unit.service.ends_with_last = match value {
+                    "main" | "" => false,
+                    "cgroup" => true,
+                    _ => return self.unknown_value(entry, &["main", "cgroup"]),
+                };
+            }
+            ServiceKey::TimeoutAbortSec => {
+                if let Some(span) = self.span(entry) {
+                    self.unit.service.timeout_abort = Some(if span == Span::ZERO { Span::INFINITY } else { span });
+                }
+            }
+            ServiceKey::TimeoutStartFailureMode => {
+                self.unit.service.start_failure_mode = match value {
+                    "terminate" | "" => FailureMode::Terminate,
+                    "abort" => FailureMode::Abort,
+                    "kill" => FailureMode::Kill,
+                    _ => return self.unknown_value(entry, &["terminate", "abort", "kill"]),
+                };
+            }
+            ServiceKey::WatchdogSignal => self.signal(entry, |service| &mut service.watchdog_signal),
+            ServiceKey::FinalKillSignal => self.signal(entry, |service| &mut service.final_kill_signal),
+            ServiceKey::RestartKillSignal => self.unit.service.restart_kill_signal = signal::number(value),
+            ServiceKey::SendSighup => {
+                if let Some(yes) = self.boolean(entry) {
+                    self.unit.service.send_sighup = yes;
+                }
+            }
+            ServiceKey::SendSigkill => {
+                if let Some(yes) = self.boolean(entry) {
+                    self.unit.service.send_sigkill = yes;
+                }
+            }
             ServiceKey::NotifyAccess => {
                 let access = match value {
                     "none" => NotifyAccess::None,
@@ -58,10 +121,7 @@ impl Reader<'_> {
                 self.unit.service.notify_access = access;
                 self.notify_access_given = true;
             }
-            ServiceKey::KillSignal => match signal::number(value) {
-                Some(number) => self.unit.service.kill_signal = number,
-                None => self.note(entry.line, format!("KillSignal={value} is not a signal, SIGTERM is used")),
-            },
+            ServiceKey::KillSignal => self.signal(entry, |service| &mut service.kill_signal),
             ServiceKey::KillMode => self.kill_mode(entry),
         }
     }
@@ -70,23 +130,21 @@ impl Reader<'_> {
         self.type_line = entry.line;
         self.unit.service.kind = match entry.value.as_str() {
             "" | "simple" | "exec" => ServiceType::Exec,
-            "idle" => {
-                let text = "Type=idle is taken as simple: it does not wait for the other units to be started";
+            "idle" => ServiceType::Idle,
+            "forking" => ServiceType::Forking,
+            "dbus" => {
+                let text = "Type=dbus is not supported yet and taken as exec: the unit counts as up before its name is on the bus";
                 self.note(entry.line, text.to_owned());
                 ServiceType::Exec
             }
             "oneshot" => ServiceType::Oneshot,
             // notify-reload differs in reloading alone, and nobody can ask for that.
             "notify" | "notify-reload" => ServiceType::Notify,
-            known @ ("forking" | "dbus") => {
-                let text = format!("Type={known} is not supported yet; simple, exec, oneshot and notify are");
-                return self.refuse(entry.line, text);
-            }
             other => {
-                let known = ["simple", "exec", "oneshot", "notify"];
+                let known = ["simple", "exec", "oneshot", "notify", "notify-reload", "forking", "idle", "dbus"];
                 let hint = match nearest(other, known) {
                     Some(meant) => format!("did you mean {meant}?"),
-                    None => "simple, exec, oneshot and notify are the types".to_owned(),
+                    None => format!("{} are the types", known.join(", ")),
                 };
                 return self.refuse(entry.line, format!("unknown Type={other}: {hint}"));
             }
@@ -111,15 +169,35 @@ impl Reader<'_> {
     }
 
     fn commands(&mut self, entry: &Entry, list: fn(&mut Service) -> &mut Vec<Command>) {
+        let Some(commands) = self.read_commands(entry) else { return };
+        let list = list(&mut self.unit.service);
+        if commands.is_empty() {
+            list.clear();
+        }
+        list.extend(commands);
+    }
+
+    /// The commands of a value, none if it is empty. `None` if it cannot be read.
+    pub(super) fn read_commands(&mut self, entry: &Entry) -> Option<Vec<Command>> {
         if entry.value.is_empty() {
-            return list(&mut self.unit.service).clear();
+            return Some(Vec::new());
         }
         let specifiers =
             Specifiers { unit: &self.unit.name, user: self.unit.service.user.as_deref(), machine: self.machine };
         match Command::parse_all(&entry.value, entry.line, &specifiers) {
-            Ok(commands) => list(&mut self.unit.service).extend(commands),
+            Ok(commands) => Some(commands),
             // A service that skips one of its commands is another service.
-            Err(error) => self.refuse(entry.line, format!("{}={}: {error}", entry.key, entry.value)),
+            Err(error) => {
+                self.refuse(entry.line, format!("{}={}: {error}", entry.key, entry.value));
+                None
+            }
+        }
+    }
+
+    fn signal(&mut self, entry: &Entry, field: fn(&mut Service) -> &mut i32) {
+        match signal::number(&entry.value) {
+            Some(number) => *field(&mut self.unit.service) = number,
+            None => self.note(entry.line, format!("{}={} is not a signal, and ignored", entry.key, entry.value)),
         }
     }
 
@@ -149,18 +227,56 @@ impl Reader<'_> {
         };
     }
 
-    fn success(&mut self, entry: &Entry) {
+    fn exits(&mut self, entry: &Entry, set: fn(&mut Service) -> &mut ExitSet) {
         if entry.value.is_empty() {
-            self.unit.service.success = SuccessStatus::default();
+            *set(&mut self.unit.service) = ExitSet::default();
         }
         for word in entry.value.split_whitespace() {
-            match (word.parse::<u8>(), signal::number(word)) {
-                (Ok(code), _) => self.unit.service.success.codes.push(i32::from(code)),
-                (Err(_), Some(number)) => self.unit.service.success.signals.push(number),
-                (Err(_), None) => {
-                    self.note(entry.line, format!("SuccessExitStatus={word} is neither an exit code nor a signal"));
+            match (exit_code(word), signal::number(word)) {
+                (Some(code), _) => set(&mut self.unit.service).codes.push(code),
+                (None, Some(number)) => set(&mut self.unit.service).signals.push(number),
+                (None, None) => {
+                    self.note(entry.line, format!("{}={word} is neither an exit code nor a signal", entry.key));
                 }
             }
         }
+    }
+}
+
+/// An exit code, by number or by the name that systemd.exec(5) has for it, "Process Exit Codes".
+fn exit_code(word: &str) -> Option<i32> {
+    // The first from the C library, those from USAGE on from sysexits(3), those from 200 on systemd's own.
+    let named = [
+        ("SUCCESS", 0),
+        ("FAILURE", 1),
+        ("INVALIDARGUMENT", 2),
+        ("NOTIMPLEMENTED", 3),
+        ("NOPERMISSION", 4),
+        ("NOTINSTALLED", 5),
+        ("NOTCONFIGURED", 6),
+        ("NOTRUNNING", 7),
+        ("USAGE", 64),
+        ("DATAERR", 65),
+        ("NOINPUT", 66),
+        ("NOUSER", 67),
+        ("NOHOST", 68),
+        ("UNAVAILABLE", 69),
+        ("SOFTWARE", 70),
+        ("OSERR", 71),
+        ("OSFILE", 72),
+        ("CANTCREAT", 73),
+        ("IOERR", 74),
+        ("TEMPFAIL", 75),
+        ("PROTOCOL", 76),
+        ("NOPERM", 77),
+        ("CONFIG", 78),
+        ("CHDIR", 200),
+        ("EXEC", 203),
+        ("USER", 217),
+        ("CGROUP", 219),
+    ];
+    match word.parse::<u8>() {
+        Ok(code) => Some(code.into()),
+        Err(_) => named.iter().find(|(name, _)| *name == word).map(|(_, code)| *code),
     }
 }
