@@ -173,7 +173,11 @@ impl Graph {
                 let path = reference.file.as_deref().unwrap_or(&unit.path).to_owned();
                 let (word, name) = (reference.relation.word(), &reference.name);
                 let text = format!("{word}={name}: there is no such unit, or none of a supported type");
-                unit.notes.push(Note { path, line: reference.line, text });
+                let note = Note { path, line: reference.line, text };
+                // Connected again, once another unit was added.
+                if !unit.notes.contains(&note) {
+                    unit.notes.push(note);
+                }
             }
         }
     }

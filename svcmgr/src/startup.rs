@@ -20,7 +20,7 @@ use crate::machine::{Event, Machine, Phase, Role, UnitState};
 use crate::profile::{self, ImageInfo, Profile};
 use crate::supervisor::Supervisor;
 use crate::unit::specifier::Machine as ThisMachine;
-use crate::unit::{Limit, StartType, Unit};
+use crate::unit::{Limit, StartType, Unit, full_name};
 use rustix::event::epoll::EventFlags;
 
 /// PID 1 hands its descriptors over at once; a supervisor that waited for ever would be none.
@@ -74,9 +74,9 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     host.descriptors = descriptors;
 
     let (mode, profile) = mode_and_profile(options);
-    let (graph, starts) = load(&options.root, &profile);
-    let mut machine = Machine::new(graph, starts);
     let states = host.states();
+    let (graph, starts) = load(&options.root, &host.machine, &profile, states.keys().cloned());
+    let mut machine = Machine::new(graph, starts);
     let taken_over = restore(&mut machine, &mut host, states, &mut handover);
     if let Some(summary) = host.boot_summary() {
         machine.restore_boot(summary);
@@ -177,8 +177,15 @@ fn mode_and_profile(options: &Options) -> (Mode, Profile) {
     (mode, profile)
 }
 
-fn load(root: &Path, profile: &Profile) -> (Graph, Vec<(StartType, String)>) {
-    let loaded = crate::load::load(root, &ThisMachine::of_this_system(root));
+/// All units; of templates the instances that other units or the profile name, or that run already.
+fn load(
+    root: &Path,
+    this: &ThisMachine,
+    profile: &Profile,
+    running: impl Iterator<Item = String>,
+) -> (Graph, Vec<(StartType, String)>) {
+    let wanted: Vec<String> = profile.named().map(full_name).chain(running).collect();
+    let loaded = crate::load::load(root, this, &wanted);
     for problem in &loaded.problems {
         log::warn!("{problem}");
     }

@@ -263,3 +263,23 @@ fn kill_mode_decides_whom_a_stop_hits() {
         }
     }
 }
+
+#[test]
+fn an_instance_of_a_template_is_started_when_it_is_asked_for() {
+    let device = Device::new(&[
+        ("t@.service", "[Service]\nExecStart=/bin/sh -c 'echo %i > DIR/%i; exec sleep 1000'\n"),
+        (
+            "user.service",
+            "[Unit]\nRequires=t@needed.service\nAfter=t@needed.service\n[Service]\nExecStart=/bin/sleep 1000\n",
+        ),
+    ]);
+    device.file("root/etc/mmos/units/t@.service.d/more.conf", "[Service]\nExecStopPost=/bin/true\n");
+    let _svcmgr = device.start();
+    device.client().call("Start", json!({"name": "user"})).unwrap();
+    assert_eq!(device.unit_state("t@needed")["state"], "active");
+    assert!(device.client().call("GetUnit", json!({"name": "t@asked"})).is_err());
+    device.client().call("Start", json!({"name": "t@asked"})).unwrap();
+    assert_eq!(device.unit_state("t@asked")["state"], "active");
+    until("it has spoken", || (device.read("asked") == "asked\n").then_some(()));
+    assert!(device.client().call("Start", json!({"name": "none@asked"})).is_err());
+}

@@ -10,7 +10,7 @@ use crate::host::real::RealHost;
 use crate::machine::{Machine, Phase, Refusal, WaiterId};
 use crate::output::Line;
 use crate::supervisor::Supervisor;
-use crate::unit::full_name;
+use crate::unit::{StartType, full_name, is_valid_name};
 
 /// So many lines are sent at most where all go into one reply.
 const MAX_LINES: usize = 2000;
@@ -183,6 +183,18 @@ fn find(machine: &Machine, name: &str) -> Result<UnitId, Failure> {
         .ok_or_else(|| Box::new(protocol::error("NoSuchUnit", &protocol::NoSuchUnit_Args { name: full_name(name) })))
 }
 
+/// An instance of a template is a unit from when it is first asked for.
+fn instantiate(name: &str, supervisor: &mut Supervisor<RealHost>) {
+    let name = full_name(name);
+    if supervisor.machine.find(&name).is_some() || !is_valid_name(&name) {
+        return;
+    }
+    if let Some(unit) = supervisor.host.load_instance(&name) {
+        let start = unit.start.map_or((StartType::Demand, "default"), |start| (start, "unit"));
+        supervisor.machine.add(unit, (start.0, start.1.to_owned()));
+    }
+}
+
 fn must_be_root(client: &Client, what: &str) -> Result<(), Failure> {
     if client.uid == 0 {
         return Ok(());
@@ -193,6 +205,7 @@ fn must_be_root(client: &Client, what: &str) -> Result<(), Failure> {
 
 fn job(client: &Client, name: &str, what: &str, context: &mut Context<'_>) -> Result<(UnitId, WaiterId), Failure> {
     must_be_root(client, what)?;
+    instantiate(name, context.supervisor);
     let id = find(&context.supervisor.machine, name)?;
     *context.next_waiter = context.next_waiter.wrapping_add(1);
     Ok((id, *context.next_waiter))

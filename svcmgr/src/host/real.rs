@@ -128,6 +128,11 @@ impl RealHost {
         }
     }
 
+    /// Reads an instance of a template that is not loaded yet.
+    pub fn load_instance(&self, name: &str) -> Option<Unit> {
+        crate::load::load_instance(&self.root, &self.machine, name)
+    }
+
     /// The unit and role of a process that we know.
     pub fn role_of(&self, pid: i32) -> Option<(UnitId, Role)> {
         self.pids.get(&pid).copied()

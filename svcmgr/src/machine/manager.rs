@@ -128,6 +128,18 @@ impl Machine {
         }
     }
 
+    /// Adds a unit, such as an instance that was asked for.
+    pub fn add(&mut self, unit: Unit, start: (StartType, String)) -> UnitId {
+        let id = self.graph.add(unit);
+        self.starts.push(start);
+        let refused = self.unit(id).and_then(|unit| unit.refused.clone());
+        self.states.push(match refused {
+            Some(reason) => UnitState { phase: Phase::Refused, reason, ..UnitState::default() },
+            None => UnitState::default(),
+        });
+        id
+    }
+
     /// The units and their edges.
     pub fn graph(&self) -> &Graph {
         &self.graph
