@@ -117,6 +117,11 @@ impl Daemon {
             Token::Start(id, role) => self.started(id, role),
             Token::Process(id, role) => self.process_ended(id, role),
             Token::Memory(id) => self.look_at_memory(id),
+            Token::Bus(id) => {
+                if self.supervisor.host.is_named_now(id) {
+                    self.supervisor.event(id, Event::Named);
+                }
+            }
             Token::PidFile(id) => {
                 self.supervisor.host.read_pid_watch(id);
                 self.supervisor.find_main(id);
@@ -139,6 +144,7 @@ impl Daemon {
         at(self.unreported.values().min().copied());
         at(self.shutdown_at);
         at(self.deaf_until);
+        at(self.supervisor.host.next_bus_search());
         at(self.supervisor.host.has_lingering().then(|| now.saturating_add(LINGER_INTERVAL)));
         // Rounded up to the clock that epoll has, so that the deadline has passed when it returns.
         let millis = next?.saturating_sub(now).div_ceil(1000);
@@ -160,6 +166,7 @@ impl Daemon {
             self.deaf_until = None;
             self.listen(EventFlags::IN);
         }
+        self.supervisor.host.search_bus();
         for id in self.supervisor.host.lingering() {
             self.supervisor.event(id, Event::Empty);
         }

@@ -179,6 +179,11 @@ impl<H: Host> Supervisor<H> {
                 let now = self.host.now();
                 self.machine.event(id, Event::Asked(verdict), now);
             }
+            Action::Unit(id, UnitAction::WatchName) => {
+                if let Some(unit) = self.machine.unit(id) {
+                    self.host.watch_name(id, unit);
+                }
+            }
             Action::Unit(id, UnitAction::FindMain) => self.find_main(id),
             Action::Unit(id, UnitAction::End(end)) => self.end(id, end),
             Action::Unit(id, action @ (UnitAction::AwaitEmpty | UnitAction::WatchEmpty)) => {

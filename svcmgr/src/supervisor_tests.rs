@@ -69,6 +69,8 @@ impl Host for Double {
         crate::machine::Verdict::Go
     }
 
+    fn watch_name(&mut self, _: UnitId, _: &Unit) {}
+
     fn find_main(&mut self, _: UnitId, _: &Unit) -> crate::host::Found {
         crate::host::Found::Unknown
     }

@@ -38,7 +38,7 @@ const BUILD: [(&str, &str); 9] = [
     ("zstd", "unpacking packages"),
 ];
 const RUN: [(&str, &str); 1] = [("qemu-system-x86", "the virtual machine")];
-const TEST: [(&str, &str); 12] = [
+const TEST: [(&str, &str); 13] = [
     ("mtools", "files on FAT test disks"),
     ("g++", "the C header is compiled as C++, too"),
     ("memtester", "what the memory test runs"),
@@ -46,6 +46,7 @@ const TEST: [(&str, &str); 12] = [
     ("cpio", "the reference for cpio archives"),
     ("attr", "extended attributes in test trees"),
     ("busybox-static", "small processes for tests on the host"),
+    ("dbus-daemon", "the bus that services of Type=dbus are tested with"),
     ("e2fsprogs", "file systems on test disks"),
     ("dosfstools", "file systems on test disks"),
     ("gdisk", "partitions on test disks"),

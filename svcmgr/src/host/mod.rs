@@ -11,6 +11,7 @@
 //!   cgroup       who belongs to a service          token        what an epoll event speaks of
 //! ```
 
+pub mod bus;
 pub mod cgroup;
 pub mod conditions;
 pub mod confinement;
@@ -94,6 +95,9 @@ pub trait Host {
 
     /// Whether a unit's conditions hold.
     fn ask(&mut self, unit: &Unit) -> Verdict;
+
+    /// Waits for the bus name of a unit; [`crate::machine::Event::Named`] follows once it has an owner.
+    fn watch_name(&mut self, id: UnitId, unit: &Unit);
 
     /// The process that a service of `Type=forking` left, by its PID file, or by there being one alone.
     fn find_main(&mut self, id: UnitId, unit: &Unit) -> Found;

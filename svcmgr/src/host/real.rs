@@ -2,6 +2,7 @@
 
 mod children;
 mod forked;
+mod names;
 mod records;
 
 use std::collections::HashMap;
@@ -43,6 +44,7 @@ pub struct RealHost {
     pub machine: Machine,
     /// What watches the folder of a PID file, and which folder that is.
     pid_files: HashMap<UnitId, (OwnedFd, PathBuf)>,
+    names: HashMap<UnitId, names::Waiting>,
     channel: Option<Channel>,
     root: PathBuf,
     run: PathBuf,
@@ -83,6 +85,7 @@ impl RealHost {
             descriptors: None,
             machine: Machine::of_this_system(root),
             pid_files: HashMap::new(),
+            names: HashMap::new(),
             channel,
             root: root.to_owned(),
             run: run.to_owned(),
@@ -164,6 +167,7 @@ impl RealHost {
             Some(Ok(killed)) => killed,
             Some(Err(_)) => {
                 self.memory.remove(&id);
+                self.names.remove(&id);
                 false
             }
             None => false,
@@ -290,6 +294,7 @@ impl Host for RealHost {
             KillMode::ControlGroup => true,
             KillMode::Mixed => signal == libc::SIGKILL,
             KillMode::Process => false,
+            KillMode::None => return Ok(()),
         };
         if !hits_all {
             for process in [state.main, state.control].into_iter().flatten() {
@@ -320,7 +325,7 @@ impl Host for RealHost {
 
     fn await_empty(&mut self, id: UnitId, unit: &Unit, stopping: bool) -> io::Result<bool> {
         // What is not stopped is not waited for; main process and command are gone when this is asked.
-        if stopping && unit.service.kill_mode == KillMode::Process {
+        if stopping && matches!(unit.service.kill_mode, KillMode::Process | KillMode::None) {
             self.groups.remove(&id);
             if let Some(cgroups) = &self.cgroups {
                 cgroups.remove(&unit.name);
@@ -354,6 +359,10 @@ impl Host for RealHost {
     fn ask(&mut self, unit: &Unit) -> Verdict {
         let system = System { root: &self.root, proc: Path::new("/proc"), machine: &self.machine };
         conditions::verdict(unit, &system)
+    }
+
+    fn watch_name(&mut self, id: UnitId, unit: &Unit) {
+        self.await_name(id, unit.service.bus_name.clone().unwrap_or_default());
     }
 
     fn find_main(&mut self, id: UnitId, unit: &Unit) -> Found {

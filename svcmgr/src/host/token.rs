@@ -20,6 +20,7 @@ pub enum Token {
     Population(UnitId),
     Memory(UnitId),
     PidFile(UnitId),
+    Bus(UnitId),
 }
 
 impl Token {
@@ -39,6 +40,7 @@ impl Token {
             Token::Population(id) => (10, id.0),
             Token::Memory(id) => (11, id.0),
             Token::PidFile(id) => (12, id.0),
+            Token::Bus(id) => (13, id.0),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -62,6 +64,7 @@ impl Token {
             10 => Token::Population(id),
             11 => Token::Memory(id),
             12 => Token::PidFile(id),
+            13 => Token::Bus(id),
             _ => return None,
         })
     }

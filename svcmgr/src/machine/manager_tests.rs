@@ -98,6 +98,7 @@ impl Play {
                         let verdict = self.verdicts.get(&id).cloned().unwrap_or(Verdict::Go);
                         self.machine.event(id, Event::Asked(verdict), self.now);
                     }
+                    Action::Unit(id, UnitAction::WatchName) => self.machine.event(id, Event::Named, self.now),
                     Action::Unit(id, UnitAction::FindMain) => {
                         self.machine.event(id, Event::NoMain, self.now);
                     }

@@ -324,6 +324,8 @@ pub enum Event {
     NoMain,
     /// `READY=1`.
     Ready,
+    /// Its name on the bus has an owner.
+    Named,
     /// `WATCHDOG=1`.
     Alive,
     /// Its main process ended, or could not be made.

@@ -23,6 +23,8 @@ pub enum UnitAction {
     /// Find the process that the one that was started left, and say [`Event::Spawned`] or [`Event::NoMain`], once it is
     /// known.
     FindMain,
+    /// Say [`Event::Named`] once its name on the bus has an owner.
+    WatchName,
     /// Send a signal to all of the unit's processes.
     Signal(i32),
     /// Say [`Event::Empty`] once none of the unit's processes is left, which may be now.
@@ -74,6 +76,7 @@ impl Step<'_> {
             Event::NoMain => self.no_main(),
             Event::Executed => self.executed(),
             Event::Ready => self.ready(),
+            Event::Named => self.named(),
             Event::Alive => self.alive(),
             Event::MainExited(exit) => self.main_exited(&exit),
             Event::ControlExited(exit) => self.control_exited(&exit),

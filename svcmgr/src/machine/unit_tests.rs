@@ -61,6 +61,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("asked: go", Event::Asked(Verdict::Go)),
         ("asked: skip", Event::Asked(Verdict::Skip("no".into()))),
         ("no main", Event::NoMain),
+        ("named", Event::Named),
         ("watchdog late", Event::WatchdogLate),
         ("runtime over", Event::RuntimeOver),
         ("job late", Event::JobLate),
@@ -101,26 +102,26 @@ fn state_in(phase: Phase) -> UnitState {
 fn every_pair_of_phase_and_event_is_decided() {
     // "-" stays as it is. Rows: phases; columns: events, in the order of `events`.
     let expected = "\
-inactive     queued - queued - - - - - - - - - - - - - - - - -
-queued       - inactive - condition failed - - - - - - - - - condition done - - - failed
-condition    - no-start no-start - - - - - - start-pre term - term term - - - - - term
-start-pre    - no-start no-start - - - - - - start-main term - term term - - - - - term
-start-main   - no-start no-start - - - start-post term term - - - term term - - - term - term
-forked       - no-start no-start - - - - - - - - term term term - - start-post - - term
-start-post   - no-start no-start - - - - - - active term - term term - - - term - term
-active       - held held - - - - stop stop - - - - term - - - term stop -
-no-start     - - - term - - - term term - - - - - - - - - - -
-held         active - - stop - - - stop stop - - - - term - - - term - -
-stop         - - - - - - - - - term term - term term - - - - - -
-term         - - - - - - - - - - - stop-post kill - - - - - - -
-kill         - - - - - - - - - - - stop-post - - - - - - - -
-stop-post    - - - - - - - - - final final - final - - - - - - -
-final        - - - - - - - - - - - done - - - - - - - -
-backoff      queued inactive queued - - - - - - - - - queued - - - - - - failed
-failure      - - - - - - - - - final final - final - - - - - - -
-done         queued - queued - - - - - - - - - - - - - - - - -
-failed       queued - queued - - - - - - - - - - - - - - - - -
-refused      - - - - - - - - - - - - - - - - - - - -
+inactive     queued - queued - - - - - - - - - - - - - - - - - -
+queued       - inactive - condition failed - - - - - - - - - condition done - - - - failed
+condition    - no-start no-start - - - - - - start-pre term - term term - - - - - - term
+start-pre    - no-start no-start - - - - - - start-main term - term term - - - - - - term
+start-main   - no-start no-start - - - start-post term term - - - term term - - - - term - term
+forked       - no-start no-start - - - - - - - - term term term - - start-post - - - term
+start-post   - no-start no-start - - - - - - active term - term term - - - - term - term
+active       - held held - - - - stop stop - - - - term - - - - term stop -
+no-start     - - - term - - - term term - - - - - - - - - - - -
+held         active - - stop - - - stop stop - - - - term - - - - term - -
+stop         - - - - - - - - - term term - term term - - - - - - -
+term         - - - - - - - - - - - stop-post kill - - - - - - - -
+kill         - - - - - - - - - - - stop-post - - - - - - - - -
+stop-post    - - - - - - - - - final final - final - - - - - - - -
+final        - - - - - - - - - - - done - - - - - - - - -
+backoff      queued inactive queued - - - - - - - - - queued - - - - - - - failed
+failure      - - - - - - - - - final final - final - - - - - - - -
+done         queued - queued - - - - - - - - - - - - - - - - - -
+failed       queued - queued - - - - - - - - - - - - - - - - - -
+refused      - - - - - - - - - - - - - - - - - - - - -
 ";
     let name = |phase: Phase| match phase {
         Phase::Condition(_) => "condition",

@@ -1,7 +1,7 @@
 //! Address families by name, as `RestrictAddressFamilies=` writes them: systemd.exec(5), address_families(7).
 
 /// Names and numbers, from the C library's own constants.
-const FAMILIES: [(&str, libc::c_int); 31] = [
+const FAMILIES: [(&str, libc::c_int); 32] = [
     ("AF_UNIX", libc::AF_UNIX),
     ("AF_LOCAL", libc::AF_LOCAL),
     ("AF_INET", libc::AF_INET),
@@ -13,6 +13,8 @@ const FAMILIES: [(&str, libc::c_int); 31] = [
     ("AF_ALG", libc::AF_ALG),
     ("AF_VSOCK", libc::AF_VSOCK),
     ("AF_TIPC", libc::AF_TIPC),
+    // include/linux/socket.h
+    ("AF_QIPCRTR", 42),
     ("AF_RXRPC", libc::AF_RXRPC),
     ("AF_KEY", libc::AF_KEY),
     ("AF_PPPOX", libc::AF_PPPOX),

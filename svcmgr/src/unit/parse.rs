@@ -63,6 +63,7 @@ pub fn parse_all(name: &str, path: &Path, text: &str, drop_ins: &[(PathBuf, Stri
         notify_access_given: false,
         error_given: false,
         input_given: false,
+        permissions_start_only: false,
         type_line: 0,
         restart_line: 0,
     };
@@ -101,6 +102,7 @@ struct Reader<'a> {
     notify_access_given: bool,
     error_given: bool,
     input_given: bool,
+    permissions_start_only: bool,
     type_line: u32,
     restart_line: u32,
 }
@@ -224,7 +226,22 @@ impl Reader<'_> {
         if oneshot && matches!(self.unit.service.restart, Restart::Always | Restart::OnSuccess) {
             self.refuse(restart_line, "a Type=oneshot cannot be started again after success".to_owned());
         }
+        if self.unit.service.kind == ServiceType::Dbus && self.unit.service.bus_name.is_none() {
+            self.refuse(type_line, "Type=dbus needs a BusName=".to_owned());
+        }
         let service = &mut self.unit.service;
+        if self.permissions_start_only {
+            // From before there were prefixes: User= is for ExecStart= alone.
+            for list in [
+                &mut service.condition,
+                &mut service.start_pre,
+                &mut service.start_post,
+                &mut service.stop,
+                &mut service.stop_post,
+            ] {
+                list.iter_mut().for_each(|command| command.as_root = true);
+            }
+        }
         if oneshot && !self.timeout_start_given {
             service.timeout_start = Span::INFINITY;
         }

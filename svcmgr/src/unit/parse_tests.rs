@@ -85,6 +85,8 @@ fn a_unit_that_could_not_do_its_work_is_refused() {
             "[Service]\nExecStart=/x\n[X-MMOS]\nFailureActions=restrat\n",
             "x.service:4: FailureActions=restrat: restrat is no",
         ),
+        ("[Service]\nType=dbus\nExecStart=/x\n", "x.service:2: Type=dbus needs a BusName="),
+        ("[Service]\nBusName=a.b'c\nExecStart=/x\n", "x.service:2: BusName=a.b'c is not a name on a bus"),
         ("[Service]\nType=notfy\nExecStart=/x\n", "x.service:2: unknown Type=notfy: did you mean notify?"),
         ("[Service]\nExecStart=/x 'y\n", "x.service:2: ExecStart=/x 'y: a ' quote is never closed"),
         ("[Service]\nExecStart=/x\nExecStart=/y\n", "x.service:3: there is more than one ExecStart="),
@@ -146,15 +148,15 @@ fn what_a_service_is_kept_from_is_read() {
 #[test]
 fn what_is_obeyed_in_part_or_not_as_written_is_said() {
     let unit = unit(
-        "[Unit]\nBindsTo=a.service\n[Service]\nType=dbus\nExecStart=/x\nExecReload=/bin/kill -HUP $MAINPID\nNice=20\n\
-         LimitAS=much\nKillMode=none\nOOMScoreAdjust=x\n",
+        "[Unit]\nBindsTo=a.service\n[Service]\nAppArmorProfile=x\nExecStart=/x\nExecReload=/bin/kill -HUP $MAINPID\nNice=20\n\
+         LimitAS=much\nKillMode=nine\nOOMScoreAdjust=x\n",
     );
     let all = notes(&unit).join("\n");
     for part in [
-        "x.service:4: Type=dbus is not supported yet and taken as exec",
+        "x.service:4: AppArmorProfile= is not supported yet",
         "x.service:7: Nice=20 is ignored: a number from -20 to 19 is due",
         "x.service:8: LimitAS= is ignored: \"much\" is not a limit",
-        "x.service:9: KillMode=none is not supported, control-group is used",
+        "x.service:9: KillMode=nine is ignored: did you mean none?",
         "x.service:10: OOMScoreAdjust=x is ignored",
     ] {
         assert!(all.contains(part), "{part} not in:\n{all}");

@@ -23,6 +23,8 @@ pub enum ServiceType {
     Notify,
     /// Once the process that was started has ended with success, and left another one, the service.
     Forking,
+    /// Once its name on the system bus has an owner.
+    Dbus,
     /// As [`ServiceType::Exec`], but its program is not executed before the other units are started, or a while has passed.
     Idle,
 }
@@ -74,6 +76,8 @@ pub enum KillMode {
     Mixed,
     /// Its main process alone; others stay.
     Process,
+    /// None: `ExecStop=` has to do it.
+    None,
 }
 
 /// What a service reads.
@@ -173,6 +177,7 @@ pub struct Service {
     pub watchdog: Option<Span>,
     pub watchdog_signal: i32,
     pub pid_file: Option<String>,
+    pub bus_name: Option<String>,
     pub guess_main_pid: bool,
     /// `ExitType=cgroup`: it ends with its last process.
     pub ends_with_last: bool,
@@ -243,6 +248,7 @@ impl Default for Service {
             watchdog: None,
             watchdog_signal: libc::SIGABRT,
             pid_file: None,
+            bus_name: None,
             guess_main_pid: true,
             ends_with_last: false,
             remain_after_exit: false,
@@ -301,6 +307,7 @@ impl Service {
     /// Whether anything is made for its processes that has to be removed after them.
     pub fn leaves_something(&self) -> bool {
         self.directories.is_some()
+            || self.kind == ServiceType::Dbus
             || self.resources.as_ref().is_some_and(|resources| resources.watches_memory())
             || self.sandbox.as_ref().is_some_and(|sandbox| sandbox.private_tmp)
     }

@@ -87,6 +87,13 @@ impl Device {
         self.spawn(command)
     }
 
+    /// With a variable in its environment.
+    pub fn start_with_variable(&self, name: &str, value: &str) -> Svcmgr<'_> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_svcmgr"));
+        command.args(self.arguments()).env(name, value);
+        self.spawn(command)
+    }
+
     /// With so many descriptors at most.
     pub fn start_limited(&self, descriptors: u32) -> Svcmgr<'_> {
         let mut command = Command::new("/bin/sh");

@@ -40,11 +40,11 @@ impl Step<'_> {
     /// A service of type exec is up with that.
     pub(super) fn executed(&mut self) {
         match self.state.phase {
-            StartMain(_) => {
-                if matches!(self.service.kind, ServiceType::Exec | ServiceType::Idle) {
-                    self.start_post(0);
-                }
-            }
+            StartMain(_) => match self.service.kind {
+                ServiceType::Exec | ServiceType::Idle => self.start_post(0),
+                ServiceType::Dbus => self.actions.push(UnitAction::WatchName),
+                ServiceType::Oneshot | ServiceType::Notify | ServiceType::Forking => {}
+            },
             Inactive | Queued | Condition(_) | StartPre(_) | StartForked | StartPost(_) | Active | StartHeld
             | StopHeld | StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal | FailureCommand(_)
             | Backoff | Done | Failed | Refused => {}
@@ -56,6 +56,20 @@ impl Step<'_> {
         match self.state.phase {
             StartMain(_) => {
                 if self.service.kind == ServiceType::Notify {
+                    self.start_post(0);
+                }
+            }
+            Inactive | Queued | Condition(_) | StartPre(_) | StartForked | StartPost(_) | Active | StartHeld
+            | StopHeld | StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal | FailureCommand(_)
+            | Backoff | Done | Failed | Refused => {}
+        }
+    }
+
+    /// A service of type dbus is up with that.
+    pub(super) fn named(&mut self) {
+        match self.state.phase {
+            StartMain(_) => {
+                if self.service.kind == ServiceType::Dbus {
                     self.start_post(0);
                 }
             }

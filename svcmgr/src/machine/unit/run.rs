@@ -293,6 +293,10 @@ impl Step<'_> {
                 self.fail(Outcome::ExitCode, &format!("{exit} before it said READY=1"));
                 self.terminate();
             }
+            ServiceType::Dbus => {
+                self.fail(Outcome::ExitCode, &format!("{exit} before its name was on the bus (BusName=)"));
+                self.terminate();
+            }
             ServiceType::Exec | ServiceType::Idle => self.stop_command_if_it_ran(exit),
             ServiceType::Forking => match self.state.outcome {
                 Outcome::Success => {

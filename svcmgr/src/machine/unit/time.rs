@@ -22,6 +22,7 @@ impl Step<'_> {
                     (StartPost(_), _) => "ExecStartPost= did not end",
                     (StartForked, _) if self.service.pid_file.is_some() => "its PIDFile= did not name a process of it",
                     (_, ServiceType::Notify) => "it did not say READY=1",
+                    (_, ServiceType::Dbus) => "its name was not on the bus (BusName=)",
                     (_, ServiceType::Oneshot | ServiceType::Forking) => "it did not end",
                     (_, ServiceType::Exec | ServiceType::Idle) => "it was not executed",
                 };

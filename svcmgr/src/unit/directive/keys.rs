@@ -72,6 +72,8 @@ pub enum ServiceKey {
     WatchdogSec,
     WatchdogSignal,
     PidFile,
+    BusName,
+    PermissionsStartOnly,
     GuessMainPid,
     ExitType,
     TimeoutAbortSec,

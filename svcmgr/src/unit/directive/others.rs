@@ -14,6 +14,7 @@ const fn yes(key: K) -> Support {
 pub(super) static SOCKET: &[Directive] = &[
     row("Accept", LATER),
     row("Backlog", LATER),
+    row("BindIPv6Only", LATER),
     row("BindToDevice", LATER),
     row("Broadcast", LATER),
     row("DeferAcceptSec", LATER),

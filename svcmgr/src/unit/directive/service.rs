@@ -10,7 +10,7 @@ const fn yes(key: K) -> Support {
 // Sorted by name: a test sees to it.
 #[rustfmt::skip]
 pub(super) static SERVICE: &[Directive] = &[
-    row("BusName", Implied("matters to Type=dbus alone")),
+    row("BusName", yes(K::BusName)),
     row("ExecCondition", yes(K::ExecCondition)),
     row("ExecReload", Implied("there is no reloading: nobody can ask for it")),
     row("ExecStart", yes(K::ExecStart)),
@@ -28,7 +28,7 @@ pub(super) static SERVICE: &[Directive] = &[
     row("OOMPolicy", Support::Yes(Key::Resource(ResourceKey::OomPolicy))),
     row("OpenFile", Refused("the service would lack the descriptor that it needs")),
     row("PIDFile", yes(K::PidFile)),
-    row("PermissionsStartOnly", Ignored("write + before the commands that need root")),
+    row("PermissionsStartOnly", yes(K::PermissionsStartOnly)),
     row("ReloadSignal", Implied("there is no reloading")),
     row("RemainAfterExit", yes(K::RemainAfterExit)),
     row("Restart", yes(K::Restart)),

@@ -157,6 +157,7 @@ impl Reader<'_> {
         }
         for word in words {
             let (name, link) = word.split_once(':').map_or((word.as_str(), None), |(name, link)| (name, Some(link)));
+            let name = name.trim_end_matches('/');
             if !is_beneath(name) || !link.is_none_or(is_beneath) {
                 let text = format!("{}={word} is not a path beneath {}, without ..", entry.key, kind.base());
                 self.refuse(entry.line, text);
