@@ -44,6 +44,18 @@ Exit status:
   1  at least one failed: its name and reason are shown
   2  no answer, or not in time";
 
+const VERIFY_HELP: &str = "\
+Needs no supervisor: for CI, or before a unit is put into an image.
+
+Exit status:
+  0  all of them can do their work
+  1  at least one cannot: each reason is shown; with --strict also where anything was found at all
+  2  a file cannot be read
+
+Examples:
+  mmosctl verify *.service
+  mmosctl verify --root target/images/factory/root --strict units/*.service";
+
 const IS_MMOS_HELP: &str = "\
 Exit status:
   0  yes
@@ -113,6 +125,21 @@ pub enum Command {
         #[arg(short, long, value_name = "SECONDS")]
         timeout: Option<u32>,
         /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check unit files without running anything: mistakes, cycles, missing programs, what is not supported
+    #[command(after_help = VERIFY_HELP)]
+    Verify {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The root that they are for: its units, programs and users
+        #[arg(long, value_name = "DIR", default_value = "/")]
+        root: PathBuf,
+        /// Fail on warnings, too
+        #[arg(long)]
+        strict: bool,
+        /// Print one JSON object a line
         #[arg(long)]
         json: bool,
     },

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   cli      what may be asked, and the help
-//!   commands one module each: status, jobs (start, stop, restart), logs, boot (wait-boot), end, mode (is-mmos)
+//!   commands one module each: status, jobs (start, stop, restart), logs, boot (wait-boot), end, mode (is-mmos), verify
 //!   names    "hello" is hello.service; the nearest name for one that does not exist
 //!   screen   stdout: colour, width, and a reader that goes away
 //! ```
@@ -20,6 +20,7 @@ mod screen;
 mod span;
 mod status;
 mod table;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<ExitCode, Failure> {
         Command::Restart { units } => jobs::run(socket, jobs::Job::Restart, units, screen),
         Command::Logs { unit, follow, lines, json } => logs::run(socket, unit, *follow, *lines, *json, screen),
         Command::WaitBoot { timeout, json } => boot::wait(socket, *timeout, *json, screen),
+        Command::Verify { files, root, strict, json } => verify::run(root, files, *strict, *json, screen),
         Command::IsMmos => mode::run(screen),
         Command::Poweroff => end::run(socket, mmos::control::Ending::poweroff, screen),
         Command::Reboot => end::run(socket, mmos::control::Ending::reboot, screen),

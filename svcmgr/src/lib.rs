@@ -21,3 +21,4 @@ pub mod profile;
 pub mod startup;
 pub mod supervisor;
 pub mod unit;
+pub mod verify;

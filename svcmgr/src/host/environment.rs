@@ -102,7 +102,7 @@ fn is_unset(word: &str, name: &str, value: &str) -> bool {
 }
 
 /// `ExecSearchPath=`, or what is usual.
-pub(super) fn path_of(service: &Service) -> String {
+pub fn path_of(service: &Service) -> String {
     match service.exec_search_path.as_slice() {
         [] => PATH.to_owned(),
         folders => folders.join(":"),
