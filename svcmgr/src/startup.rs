@@ -76,6 +76,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let (mode, profile) = mode_and_profile(options);
     let states = host.states();
     let (graph, starts) = load(&options.root, &host.machine, &profile, states.keys().cloned());
+    sys::give_memory_back();
     let mut machine = Machine::new(graph, starts);
     let taken_over = restore(&mut machine, &mut host, states, &mut handover);
     if let Some(summary) = host.boot_summary() {

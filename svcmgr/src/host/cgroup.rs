@@ -71,7 +71,7 @@ impl Cgroups {
         }
     }
 
-    /// Switches a controller on for the units' cgroups. Not before one needs it: each makes every cgroup dearer.
+    /// Switches a controller on for the units' cgroups, where PID 1 is none of ours and has not done so.
     fn enable(&self, controller: &str) -> io::Result<()> {
         let is_on = |folder: &Path, file: &str| {
             let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
