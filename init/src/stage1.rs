@@ -1,5 +1,6 @@
 //! Stage 1: from the kernel's hand-over to the new root's init, step by step. Every failure ends in [`recovery`].
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -138,11 +139,14 @@ fn unpack_root(
     verify::image(&settings.verify, &image.files())?;
 
     teller.step(step::MEMORY);
-    let limits = memory::check(memory::Kind::Unpacked, image.need()?, memory::available(Path::new("/proc/meminfo")))?;
+    let available = memory::available(Path::new("/proc/meminfo"));
+    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let need = |workers| image.need(workers).map_err(Reason::from);
+    let (workers, limits) = memory::fit(processors, available, need)?;
     switch::mount_new_root(limits)?;
 
     teller.step(step::UNPACK);
-    let (root, notes) = image.unpack(Path::new(switch::NEW_ROOT), &settings.root)?;
+    let (root, notes) = image.unpack(Path::new(switch::NEW_ROOT), workers, &settings.root)?;
     for note in notes {
         teller.warn(note);
     }

@@ -58,6 +58,8 @@ fn consume(tree: &Path, image: &Path, workers: usize, what: &str) {
     let options =
         UnpackOptions { workers: Some(workers), consume: true, progress: Some(&progress), ..UnpackOptions::default() };
     let need = root.need_with(&options).unwrap();
+    let one = root.need_with(&UnpackOptions { workers: Some(NonZeroUsize::MIN), ..options }).unwrap();
+    assert!(one.freed >= need.freed && one.working <= need.working, "{what}: one worker {one:?}, more {need:?}");
     // What is written adds up to what the tree takes.
     assert!(need.freed <= need.bytes, "{what}: {need:?}");
     root.unpack(out.path(), &options).unwrap();

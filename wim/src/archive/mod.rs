@@ -14,6 +14,7 @@ mod queue;
 mod tar;
 
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
 use crate::error::{ArchiveError, TargetError};
 use crate::meta::{Meta, Special};
@@ -127,6 +128,8 @@ fn owner_id(id: u64, raw: &[u8]) -> Result<u32, ArchiveError> {
 pub(crate) struct Archive {
     source: Box<dyn ReadAt>,
     format: Format,
+    /// What it takes, without its decompression: measured once, however often it is asked for.
+    measured: OnceLock<(Need, Seen)>,
 }
 
 impl Debug for Archive {
@@ -157,7 +160,7 @@ impl Archive {
         });
         let head = head?;
         Ok(match format_of(&head) {
-            Some(format) => Inside::Archive(Archive { source, format }),
+            Some(format) => Inside::Archive(Archive { source, format, measured: OnceLock::new() }),
             None => Inside::Unknown(head),
         })
     }
@@ -179,6 +182,17 @@ impl Archive {
     /// over where they lie; several frames are decompressed side by side, as in [`Archive::unpack`].
     pub(crate) fn need(&self, options: &UnpackOptions<'_>) -> Result<Need, ArchiveError> {
         let effort = Effort::new(options);
+        let (need, seen) = match self.measured.get() {
+            Some(measured) => *measured,
+            None => {
+                let measured = self.measure(effort)?;
+                *self.measured.get_or_init(|| measured)
+            }
+        };
+        Ok(Need { working: effort.memory(&seen).saturating_add(need.working), ..need })
+    }
+
+    fn measure(&self, effort: Effort) -> Result<(Need, Seen), ArchiveError> {
         let mut measure = measure::Measure::new();
         let seen = match self.walk(effort, &mut measure) {
             Ok(seen) => seen,
@@ -188,8 +202,8 @@ impl Archive {
                 return Err(ArchiveError::Damaged { at: 0, why });
             }
         };
-        let working = effort.memory(&seen).saturating_add(measure.memory());
-        Ok(Need { bytes: measure.bytes, inodes: measure.inodes, working, freed: 0 })
+        let need = Need { bytes: measure.bytes, inodes: measure.inodes, working: measure.memory(), freed: 0 };
+        Ok((need, seen))
     }
 
     pub(crate) fn unpack(&self, target: &Target, options: &UnpackOptions<'_>) -> Result<Report, Failure> {
