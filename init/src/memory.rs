@@ -11,6 +11,8 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use rustix::fs::StatVfs;
+
 use crate::switch;
 
 /// What a root takes in memory, and while it is put there.
@@ -157,9 +159,19 @@ fn parse(meminfo: &str) -> Option<u64> {
 /// Bytes that the initramfs, the file system at `root`, holds and gives back when it is left; 0 where it does not say,
 /// as a ramfs does not, and where it is none.
 pub fn initramfs(root: &Path) -> u64 {
-    let in_memory = std::fs::File::open(root).is_ok_and(|folder| switch::is_in_memory(&folder));
-    let found = rustix::fs::statvfs(root).ok().filter(|_| in_memory);
+    let found = in_memory(root);
     found.map_or(0, |found| found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize))
+}
+
+/// Whether the tmpfs at `root` is full. Of an initramfs that says that the kernel had no room to unpack all of it, which
+/// it tells its log, and goes on.
+pub fn is_full(root: &Path) -> bool {
+    in_memory(root).is_some_and(|found| found.f_blocks > 0 && found.f_bfree == 0)
+}
+
+fn in_memory(root: &Path) -> Option<StatVfs> {
+    let folder = std::fs::File::open(root).ok().filter(switch::is_in_memory)?;
+    rustix::fs::fstatvfs(&folder).ok()
 }
 
 /// Whether `need` fits into `available` bytes, and the limits of the tmpfs: the root, and half of what is then left
@@ -308,6 +320,7 @@ mod tests {
         assert!(initramfs(folder.path()) >= 3 * MIB);
         assert_eq!(initramfs(Path::new(env!("CARGO_MANIFEST_DIR"))), 0, "the sources lie on storage");
         assert_eq!(initramfs(Path::new("/nonexistent")), 0);
+        assert!(!is_full(folder.path()) && !is_full(Path::new("/nonexistent")));
     }
 
     #[test]

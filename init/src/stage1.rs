@@ -46,12 +46,25 @@ pub fn run() -> ! {
     let mut settings = Settings::default();
     let outcome = catch_unwind(AssertUnwindSafe(|| boot(&mut settings)));
     let reason = match outcome {
-        Ok(Err(reason)) => reason,
+        Ok(Err(reason)) => with_cause(reason),
         Ok(Ok(never)) => match never {},
         Err(payload) => Reason::of_panic(&*payload),
     };
     switch::discard_new_root();
     recovery::recover(&Failure { image: settings.root, reason }, settings.onfail)
+}
+
+/// A reason as it was found; or with what lies behind it, where the kernel has cut the initramfs short, and whatever is
+/// missing there is so for that.
+fn with_cause(reason: Reason) -> Reason {
+    if !memory::is_full(Path::new("/")) {
+        return reason;
+    }
+    let what = "the kernel had no room to unpack all of the initramfs, which may be a third of the RAM at most";
+    Reason {
+        what: format!("{what} (so {})", reason.what),
+        remedy: "Give the device more RAM, or put the root on storage".into(),
+    }
 }
 
 /// What cannot be.
