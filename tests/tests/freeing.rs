@@ -14,10 +14,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::root::{image, record, recovers, unpacked};
+use common::root::{image, record, recovers, run, unpacked};
 use tempfile::TempDir;
 use vm::images::{builder, command};
-use vm::{Ended, Image, Vm};
+use vm::{Ended, Image, Machine, Vm};
 
 const MIB: u64 = 1 << 20;
 /// A step of `-m`, in MiB.
@@ -71,12 +71,17 @@ fn number_before(line: &str, unit: &str) -> u64 {
     before.rsplit(' ').next().unwrap().parse().unwrap_or_else(|error| panic!("{error}: {before:?}"))
 }
 
+/// A machine with `root` in its initramfs. A kernel that panics does not stay.
+fn machine(image: &Image, root: &Path, work: &Path) -> Machine {
+    image.machine_with(root, "/image", work).unwrap().parameter("mmos.root=initrd:/image").parameter("panic=-1")
+}
+
 /// Boots `root` with plenty of RAM, which tells how little would do; in a step less it is refused, with what is missing;
 /// with that, it boots, where image and tree could not be at once.
 fn boots_where_image_and_tree_do_not_fit(image: &Image, root: &Path, work: &Path) {
     let (tree, image_bytes) = (tree_bytes(root), fs::metadata(root).unwrap().len());
-    let machine = image.machine_with(root, "/image", work).unwrap().parameter("mmos.root=initrd:/image");
-    let machine = |mib: u64| machine.clone().memory(u32::try_from(mib).unwrap()).parameter("panic=-1");
+    let machine = machine(image, root, work);
+    let machine = |mib: u64| machine.clone().memory(u32::try_from(mib).unwrap());
 
     let plenty = 2 * (tree + image_bytes) / MIB;
     let mut vm = machine(plenty).boot().unwrap();
@@ -85,9 +90,6 @@ fn boots_where_image_and_tree_do_not_fit(image: &Image, root: &Path, work: &Path
     let line = console.lines().find(|line| line.contains("the root needs")).unwrap();
     let spare = number_before(line, " MiB are available") - number_before(line, " MiB of RAM");
     assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
-
-    // So large an initramfs is cut short by the kernel.
-    recovers(&machine(3 * image_bytes / MIB + 16), &["no room to unpack all of the initramfs", "more RAM"]);
 
     let too_small = plenty - with_account(spare) - STEP;
     let console = recovers(&machine(too_small), &["it needs ", " MiB unpacked", " MiB are available"]);
@@ -120,4 +122,17 @@ fn a_wim_boots_where_it_and_its_tree_do_not_fit_and_too_little_is_refused_with_w
     let (tree, root) = (tree(&image, work.path()), work.path().join("root.wim"));
     command(Command::new(builder()).arg("capture").arg(&tree).arg(&root).args(["--compress", "xpress"])).unwrap();
     boots_where_image_and_tree_do_not_fit(&image, &root, work.path());
+
+    // More than a third of the RAM is cut short by the kernel.
+    let third = fs::metadata(&root).unwrap().len() / MIB;
+    let machine = machine(&image, &root, work.path()).memory(u32::try_from(3 * third + 16).unwrap());
+    recovers(&machine, &["no room to unpack all of the initramfs", "more RAM"]);
+}
+
+#[test]
+fn an_archive_boots_where_it_and_its_tree_do_not_fit_and_too_little_is_refused_with_what_is_missing() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    let tree = tree(&image, work.path());
+    run("tar --create --numeric-owner . | zstd -q -o ../root.tar.zst", &tree);
+    boots_where_image_and_tree_do_not_fit(&image, &work.path().join("root.tar.zst"), work.path());
 }

@@ -1,8 +1,10 @@
 //! Roots that are archives in zstd frames: tar and newc cpio. Decoders turn frames into one stream (`input`), a parser
 //! turns the stream into entries, one after another; a visitor measures them, or puts them into the target.
 
+mod consumed;
 mod cpio;
 mod decoder;
+mod effort;
 mod extract;
 mod frame;
 mod held;
@@ -22,9 +24,12 @@ use crate::name::{self, MAX_PATH, shown};
 use crate::root::{Format, Need, Report, UnpackOptions};
 use crate::source::ReadAt;
 use crate::target::Target;
+use crate::unpack::consume::Holes;
+use consumed::Consumed;
+use effort::{Effort, Seen};
 pub(crate) use extract::Extract;
 pub(crate) use frame::begins as is_zstd;
-use input::{Effort, Input, Seen};
+use input::Input;
 
 /// Either side of an unpacking can fail.
 #[derive(Debug)]
@@ -81,6 +86,21 @@ struct Contents<'a> {
 }
 
 impl Contents<'_> {
+    /// The next of them; empty where there are none any more.
+    fn next(&mut self) -> Result<&[u8], ArchiveError> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let piece = self.input.some(self.left)?;
+        self.left = self.left.saturating_sub(piece.len() as u64);
+        Ok(piece)
+    }
+
+    /// See [`Input::source`].
+    fn source(&self) -> u64 {
+        self.input.source()
+    }
+
     fn pass(&mut self, to: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
         let left = std::mem::take(&mut self.left);
         self.input.pass(left, "the contents of a file", to)
@@ -147,7 +167,7 @@ pub(crate) enum Inside {
 impl Archive {
     /// Looks into the zstd frame that `source` begins with.
     pub(crate) fn open(source: Box<dyn ReadAt>) -> Result<Inside, ArchiveError> {
-        let (head, _) = input::with_input(&*source, Effort::least(), |input| {
+        let (head, _) = input::with_input(&*source, Effort::least(), None, |input| {
             let mut head = Vec::new();
             while head.len() < 512 {
                 let left = 512_u64.saturating_sub(head.len() as u64);
@@ -170,7 +190,17 @@ impl Archive {
     }
 
     fn walk(&self, effort: Effort, visitor: &mut dyn Visitor) -> Result<Seen, Failure> {
-        let (walked, seen) = input::with_input(&*self.source, effort, |input| match self.format {
+        self.walk_consuming(effort, None, visitor)
+    }
+
+    /// Walks for the last time: with `consumed`, nothing of the archive is left.
+    fn walk_consuming(
+        &self,
+        effort: Effort,
+        consumed: Option<&Consumed>,
+        visitor: &mut dyn Visitor,
+    ) -> Result<Seen, Failure> {
+        let (walked, seen) = input::with_input(&*self.source, effort, consumed, |input| match self.format {
             Format::CpioZst => cpio::walk(input, visitor),
             _ => tar::walk(input, visitor),
         });
@@ -189,7 +219,8 @@ impl Archive {
                 *self.measured.get_or_init(|| measured)
             }
         };
-        Ok(Need { working: effort.memory(&seen).saturating_add(need.working), ..need })
+        let freed = if options.consume { need.freed } else { 0 };
+        Ok(Need { working: effort.memory(&seen).saturating_add(need.working), freed, ..need })
     }
 
     fn measure(&self, effort: Effort) -> Result<(Need, Seen), ArchiveError> {
@@ -202,14 +233,20 @@ impl Archive {
                 return Err(ArchiveError::Damaged { at: 0, why });
             }
         };
-        let need = Need { bytes: measure.bytes, inodes: measure.inodes, working: measure.memory(), freed: 0 };
-        Ok((need, seen))
+        Ok((measure.need(), seen))
     }
 
-    pub(crate) fn unpack(&self, target: &Target, options: &UnpackOptions<'_>) -> Result<Report, Failure> {
+    /// With `holes`, those of its file, it is freed as it is unpacked.
+    pub(crate) fn unpack(
+        &self,
+        holes: Option<Holes>,
+        target: &Target,
+        options: &UnpackOptions<'_>,
+    ) -> Result<Report, Failure> {
         let effort = Effort::new(options);
         let mut place = place::Place::new(target, options.progress);
-        let seen = self.walk(effort, &mut place)?;
+        let consumed = holes.map(Consumed::new);
+        let seen = self.walk_consuming(effort, consumed.as_ref(), &mut place)?;
         let (entries, bytes, notes) = place.finish()?;
         Ok(Report { entries, bytes, workers: effort.threads(&seen), notes })
     }
