@@ -20,6 +20,7 @@ mod screen;
 mod span;
 mod status;
 mod table;
+mod when;
 
 use std::process::ExitCode;
 
@@ -46,7 +47,7 @@ fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<ExitCode, Failure> {
         Command::Start { units } => jobs::run(socket, jobs::Job::Start, units, screen),
         Command::Stop { units } => jobs::run(socket, jobs::Job::Stop, units, screen),
         Command::Restart { units } => jobs::run(socket, jobs::Job::Restart, units, screen),
-        Command::Logs { unit, follow, lines, json } => logs::run(socket, unit, *follow, *lines, *json, screen),
+        Command::Logs(options) => logs::run(socket, options, screen),
         Command::WaitBoot { timeout, json } => boot::wait(socket, *timeout, *json, screen),
         Command::IsMmos => mode::run(screen),
         Command::Poweroff => end::run(socket, mmos::control::Ending::poweroff, screen),

@@ -1,9 +1,10 @@
 //! The loop: one thread, one epoll descriptor. Waits for what happens, turns it into events of the machine and calls
 //! of clients, and goes on whatever fails. How it begins, and takes over from one that died, is in [`crate::startup`].
 
+mod logs;
 mod serve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use link::FromInit;
@@ -11,12 +12,12 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::time::Timespec;
 
 use crate::control::methods::Mode;
-use crate::control::{Clients, Listener, Pending};
+use crate::control::{ClientId, Clients, Listener};
 use crate::graph::UnitId;
 use crate::host::Host;
 use crate::host::real::RealHost;
 use crate::host::token::Token;
-use crate::machine::{Event, Exit, Role, WaiterId};
+use crate::machine::{Event, Exit, Now, Role, WaiterId};
 use crate::notify::{Notification, NotifySocket};
 use crate::supervisor::Supervisor;
 use crate::unit::NotifyAccess;
@@ -46,6 +47,8 @@ pub struct Daemon {
     /// Processes that were taken over and are gone, and when nobody will know how they ended.
     pub unreported: BTreeMap<(UnitId, Role), u64>,
     clients: Clients,
+    /// Clients that are to be sent more lines of a log at once.
+    unfinished: BTreeSet<ClientId>,
     next_waiter: WaiterId,
     shutdown_at: Option<u64>,
     /// No descriptor is left for another client: when to look again.
@@ -65,6 +68,7 @@ impl Daemon {
             mode,
             unreported: BTreeMap::new(),
             clients: Clients::default(),
+            unfinished: BTreeSet::new(),
             next_waiter: 0,
             shutdown_at: None,
             deaf_until: None,
@@ -80,6 +84,7 @@ impl Daemon {
             self.supervisor.tick();
             self.pass_time();
             self.answer();
+            self.send_lines();
             if self.supervisor.is_stopped() && self.supervisor.host.channel().is_none() {
                 return;
             }
@@ -128,9 +133,16 @@ impl Daemon {
 
     /// How long there is nothing to do.
     fn timeout(&self) -> Option<Timespec> {
-        let now = self.supervisor.host.now().mono;
+        if !self.unfinished.is_empty() {
+            return Some(Timespec::default());
+        }
+        let Now { mono: now, boot } = self.supervisor.host.now();
         let mut next = self.supervisor.machine.next_deadline();
+        let logs = [self.supervisor.host.pipes.next_opening(), self.supervisor.host.store.next_deadline()];
+        // Theirs is the clock that goes on while the machine sleeps.
+        let logs = logs.into_iter().flatten().min().map(|at| now.saturating_add(at.saturating_sub(boot)));
         let mut at = |time: Option<u64>| next = [next, time].into_iter().flatten().min();
+        at(logs);
         at(self.unreported.values().min().copied());
         at(self.shutdown_at);
         at(self.deaf_until);
@@ -155,6 +167,7 @@ impl Daemon {
             self.deaf_until = None;
             self.listen(EventFlags::IN);
         }
+        self.pass_time_in_logs();
         for id in self.supervisor.host.lingering() {
             self.supervisor.event(id, Event::Empty);
         }
@@ -288,15 +301,6 @@ impl Daemon {
         match self.supervisor.host.rename_main(id, pid) {
             Ok(process) => self.supervisor.event(id, Event::Spawned(Role::Main, process)),
             Err(error) => log::warn!("{}: MAINPID={pid}: {error}, ignored", unit.name),
-        }
-    }
-
-    fn read_output(&mut self, id: UnitId, last: bool) {
-        let time = self.supervisor.host.now().boot;
-        if self.supervisor.host.outputs.drain(id, time, last) || last {
-            for client in self.clients.waiting(|pending| matches!(pending, Pending::Lines(lines) if lines.unit == id)) {
-                self.go_on(client);
-            }
         }
     }
 

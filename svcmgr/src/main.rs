@@ -5,17 +5,20 @@ use std::process::ExitCode;
 
 use link::channel::{Channel, ENV, SVCMGR_FD};
 use log::LevelFilter;
+use svcmgr::log::store::Bounds;
 use svcmgr::startup::{Options, run};
 
 const HELP: &str = "\
 The supervisor of mmos: starts services from unit files and keeps them running.
 On a device init runs it. On another Linux, for tests of units:
 
-  svcmgr --root DIR --run DIR [--profile NAME] [--cgroup DIR|none] [--debug]
+  svcmgr --root DIR --run DIR [--profile NAME] [--cgroup DIR|none] [--logs UNIT,ALL] [--debug]
 
   --root DIR      where etc/mmos/units, usr/lib/systemd/system and so on are (default: /)
   --run DIR       where sockets, states and logs go (default: /run/mmos)
   --profile NAME  the active profile (default: what the boot or the image says, else Default)
+  --logs UNIT,ALL keep so many KiB of logs of one unit, and of all (default: 256 of one, and of all a
+                  thirty-second part of memory)
   --cgroup DIR    folder of a cgroup v2 hierarchy for the services' cgroups, or \"none\"
                   (default: /sys/fs/cgroup/mmos)
   --debug         log more
@@ -73,6 +76,7 @@ fn parse(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Pars
                 let folder = value()?;
                 options.cgroup = (folder != "none").then(|| PathBuf::from(folder));
             }
+            "--logs" => options.logs = Some(bounds(&value()?.to_string_lossy())?),
             "--debug" => level = LevelFilter::Debug,
             "--help" | "-h" => return Ok(Parsed::Print(HELP.to_owned())),
             "--version" => return Ok(Parsed::Print(format!("svcmgr {}\n", env!("CARGO_PKG_VERSION")))),
@@ -80,6 +84,12 @@ fn parse(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Pars
         }
     }
     Ok(Parsed::Run(options, level))
+}
+
+fn bounds(text: &str) -> Result<Bounds, String> {
+    let kib = |text: &str| text.parse().ok().and_then(|kib: u64| kib.checked_mul(1024)).filter(|bytes| *bytes > 0);
+    let found = text.split_once(',').and_then(|(unit, all)| Some(Bounds { unit: kib(unit)?, all: kib(all)? }));
+    found.ok_or_else(|| format!("--logs {text:?} is not two numbers of KiB, as in 256,4096"))
 }
 
 /// The log where there is no PID 1 of ours.

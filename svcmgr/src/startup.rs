@@ -16,6 +16,7 @@ use crate::graph::{Graph, UnitId};
 use crate::host::real::{Adopted, RealHost};
 use crate::host::sys;
 use crate::host::token::Token;
+use crate::log::store::{self, Bounds};
 use crate::machine::{Event, Machine, Phase, Role, UnitState};
 use crate::profile::{self, ImageInfo, Profile};
 use crate::supervisor::Supervisor;
@@ -37,6 +38,8 @@ pub struct Options {
     pub profile: Option<String>,
     /// Where services' cgroups are; `None` does without.
     pub cgroup: Option<PathBuf>,
+    /// How much is kept of logs; `None` goes by the machine's memory.
+    pub logs: Option<Bounds>,
 }
 
 impl Default for Options {
@@ -46,6 +49,7 @@ impl Default for Options {
             run: PathBuf::from(link::paths::RUN),
             profile: None,
             cgroup: Some(PathBuf::from("/sys/fs/cgroup/mmos")),
+            logs: None,
         }
     }
 }
@@ -67,7 +71,8 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let descriptors = raise_descriptor_limit();
     let signals = sys::signals().inspect_err(|error| log::error!("no signals: {error}")).ok();
     let mut handover = channel.as_ref().map(take_over).unwrap_or_default();
-    let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), channel)?;
+    let bounds = options.logs.unwrap_or_else(log_bounds);
+    let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), bounds, channel)?;
     host.descriptors = descriptors;
 
     let (mode, profile) = mode_and_profile(options);
@@ -98,6 +103,13 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     daemon.supervisor.boot(&taken_over);
     daemon.run();
     Ok(())
+}
+
+fn log_bounds() -> Bounds {
+    Bounds::of_memory(store::memory().unwrap_or_else(|error| {
+        log::warn!("how much memory there is cannot be known: {error}; logs are kept small");
+        0
+    }))
 }
 
 /// Receives what PID 1 kept, until it says that this is all.
@@ -240,7 +252,7 @@ fn restore(
         if let Err(error) = host.watch(fd.as_fd(), Token::Output(id), EventFlags::IN) {
             log::error!("{name}: its output cannot be watched: {error}");
         }
-        if let Err(error) = host.outputs.adopt(id, name, fd) {
+        if let Err(error) = host.adopt_output(id, machine.unit(id), fd) {
             log::error!("{name}: its output cannot be taken over: {error}");
         }
     }

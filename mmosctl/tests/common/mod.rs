@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mmos::control::interface::{
     Call_GetMode, Call_GetUnit, Call_ListUnits, Call_Logs, Call_Restart, Call_Shutdown, Call_Start, Call_Stop,
-    Call_WaitBoot, Ending, LogLine, StartType, State, Unit, VarlinkInterface,
+    Call_WaitBoot, Ending, LogLine, LogSource, StartType, State, Unit, VarlinkInterface,
 };
 
 /// What the stand-in was asked to do.
@@ -49,6 +49,8 @@ pub fn unit(name: &str, state: State) -> Unit {
         exitSignal: None,
         startedAt: None,
         activeAt: None,
+        logOverwritten: 0,
+        logDropped: 0,
     }
 }
 
@@ -144,15 +146,34 @@ impl VarlinkInterface for StandIn {
     }
 
     /// Lines 1 to 3, of which as many as are asked for; when followed, 4 and 5 later.
-    fn logs(&self, call: &mut dyn Call_Logs, name: String, lines: i64, follow: bool) -> varlink::Result<()> {
-        if self.find(&name).is_none() {
-            return call.reply_no_such_unit(name);
+    fn logs(
+        &self,
+        call: &mut dyn Call_Logs,
+        units: Vec<String>,
+        lines: i64,
+        follow: bool,
+        since: Option<i64>,
+        until: Option<i64>,
+        priority: Option<i64>,
+        after: Option<i64>,
+    ) -> varlink::Result<()> {
+        if let Some(name) = units.iter().find(|name| *name != "kernel" && self.find(name).is_none()) {
+            return call.reply_no_such_unit(name.clone());
         }
+        self.note(format!("logs {units:?} since {since:?} until {until:?} priority {priority:?} after {after:?}"));
+        let name = units.first().cloned().unwrap_or_else(|| "hello.service".into());
         let line = |seq: i64| LogLine {
             seq,
+            cursor: seq,
             time: seq * 1_000_000,
+            wall: 1_769_868_300_000_000 + seq * 1_000_000,
             unit: name.clone(),
             priority: if seq == 2 { 3 } else { 6 },
+            facility: None,
+            source: LogSource::output,
+            pid: (seq == 3).then_some(7),
+            identifier: if seq == 3 { "helper".into() } else { String::new() },
+            fields: varlink::StringHashMap::default(),
             text: format!("line {seq}"),
         };
         let first = if lines == 0 { 1 } else { 4 - lines.min(3) };
@@ -164,7 +185,7 @@ impl VarlinkInterface for StandIn {
             call.reply(vec![line(seq)])?;
         }
         if follow {
-            until("the test lets the log go on", || self.follow.load(Ordering::SeqCst));
+            self::until("the test lets the log go on", || self.follow.load(Ordering::SeqCst));
             call.reply(vec![line(4)])?;
             call.set_continues(false);
             return call.reply(vec![line(5)]);

@@ -3,6 +3,7 @@
 use rustix::event::epoll::{self, EventFlags};
 
 use super::Daemon;
+use crate::control::logs::{self, Sent};
 use crate::control::methods::{self, Context};
 use crate::control::{ClientId, Listener, Pending};
 use crate::host::Host;
@@ -32,7 +33,7 @@ impl Daemon {
                     && let Pending::Job(_, unit) = found.pending
                 {
                     found.pending = Pending::Nothing;
-                    methods::answer_job(found, &self.supervisor.machine, unit, result.clone());
+                    methods::answer_job(found, &self.supervisor, unit, result.clone());
                 }
                 self.go_on(client);
             }
@@ -47,11 +48,22 @@ impl Daemon {
         for client in self.clients.waiting(|pending| matches!(pending, Pending::Boot)) {
             if let Some(found) = self.clients.get(client) {
                 found.pending = Pending::Nothing;
-                methods::answer_boot(found, &self.supervisor.machine);
+                methods::answer_boot(found, &self.supervisor);
             }
             self.go_on(client);
         }
         true
+    }
+
+    /// Goes on with logs that clients read, each a little; and sends lines that have come to those who wait for them.
+    pub(super) fn send_lines(&mut self) {
+        let mut readers = std::mem::take(&mut self.unfinished);
+        if self.supervisor.host.store.take_changed() {
+            readers.extend(self.clients.waiting(|pending| matches!(pending, Pending::Lines(_))));
+        }
+        for client in readers {
+            self.go_on(client);
+        }
     }
 
     pub(super) fn accept(&mut self) {
@@ -115,14 +127,17 @@ impl Daemon {
     pub(super) fn go_on(&mut self, id: ClientId) {
         loop {
             let Some(client) = self.clients.get(id) else { return };
-            methods::send_lines(client, &self.supervisor);
-            let before = client.has_output();
+            let mut sent = logs::send(client, &self.supervisor.host.store);
+            // As much as was to be sent at once: if it is gone at once, there may be more.
+            let was_full = !client.takes_lines();
             if !client.write() {
                 return self.clients.remove(id);
             }
-            // More of a log fits now.
-            if before && !client.has_output() && matches!(client.pending, Pending::Lines(_)) {
-                continue;
+            if was_full && !client.has_output() && matches!(client.pending, Pending::Lines(_)) {
+                sent = Sent::More;
+            }
+            if sent == Sent::More {
+                self.unfinished.insert(id);
             }
             if !client.takes_calls() {
                 break;

@@ -18,8 +18,10 @@ use super::sys;
 use super::token::Token;
 use super::{Host, Launch};
 use crate::graph::UnitId;
+use crate::log::lines::Style;
+use crate::log::pipes::Pipes;
+use crate::log::store::{Bounds, Store};
 use crate::machine::{BootSummary, Now, Process, Role, UnitState};
-use crate::output::Outputs;
 use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
 use children::Child;
@@ -30,7 +32,9 @@ pub struct RealHost {
     /// All that is waited for.
     pub epoll: OwnedFd,
     /// What services write.
-    pub outputs: Outputs,
+    pub pipes: Pipes,
+    /// What is kept of all that is said.
+    pub store: Store,
     /// How many descriptors a service may have that does not say.
     pub descriptors: Option<Limit>,
     channel: Option<Channel>,
@@ -50,7 +54,13 @@ pub struct RealHost {
 
 impl RealHost {
     /// Beneath `run`, with the channel to PID 1 if there is one, and cgroups where they can be had.
-    pub fn new(root: &Path, run: &Path, cgroup: Option<&Path>, channel: Option<Channel>) -> io::Result<RealHost> {
+    pub fn new(
+        root: &Path,
+        run: &Path,
+        cgroup: Option<&Path>,
+        bounds: Bounds,
+        channel: Option<Channel>,
+    ) -> io::Result<RealHost> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for folder in [run.to_owned(), run.join("state")] {
             if let Err(error) = fs::create_dir_all(&folder) {
@@ -67,7 +77,8 @@ impl RealHost {
         let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
         let host = RealHost {
             epoll,
-            outputs: Outputs::new(&run.join("log")),
+            pipes: Pipes::default(),
+            store: Store::open(&run.join("log"), bounds),
             descriptors: None,
             channel,
             root: root.to_owned(),
@@ -110,6 +121,16 @@ impl RealHost {
         {
             log::warn!("PID 1 cannot keep the descriptor {name}: {error}");
         }
+    }
+
+    /// Takes over the reading end of a unit's pipe.
+    ///
+    /// # Errors
+    /// When its writing end cannot be had.
+    pub fn adopt_output(&mut self, id: UnitId, unit: Option<&Unit>, reader: OwnedFd) -> io::Result<()> {
+        let Some(unit) = unit else { return Ok(()) };
+        let to_console = [unit.service.output, unit.service.error].contains(&Output::LogAndConsole);
+        self.pipes.adopt(&mut self.store, id, &unit.name, Style::default(), to_console, reader)
     }
 
     /// The unit and role of a process that we know.
@@ -194,9 +215,10 @@ impl Host for RealHost {
         if uses(Output::Kmsg) && self.kmsg.is_none() {
             self.kmsg = fs::OpenOptions::new().write(true).open("/dev/kmsg").ok().map(OwnedFd::from);
         }
+        let to_console = uses(Output::LogAndConsole);
         let (output, new) = self
-            .outputs
-            .pipe(launch.id, &launch.unit.name, uses(Output::LogAndConsole))
+            .pipes
+            .pipe(&mut self.store, launch.id, &launch.unit.name, Style::default(), to_console)
             .map_err(|error| format!("no pipe for its output: {error}"))?;
         if let Some(reader) = new {
             epoll::add(&self.epoll, reader, Token::Output(launch.id).data(), EventFlags::IN)

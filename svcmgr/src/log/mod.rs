@@ -1,0 +1,19 @@
+//! Logs: what services, the kernel and whoever calls syslog(3) say, kept in RAM within bounds, and read again.
+//!
+//! ```text
+//!   lines   bytes to lines          record  a line, written down     store   all rings, their bounds, what was lost
+//!   pipes   output of services      ring    a file for each unit     reader  many rings in one order
+//!   bucket  how much at a time
+//! ```
+//! The way of a line, and what is bounded, is in `ARCHITECTURE.md`; what a client sees of it in `docs/logs.md`.
+
+pub mod bucket;
+mod bytes;
+mod layout;
+pub mod lines;
+pub mod pipes;
+pub mod reader;
+pub mod record;
+pub mod ring;
+pub mod store;
+mod varint;
