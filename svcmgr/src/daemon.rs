@@ -17,6 +17,7 @@ use crate::graph::UnitId;
 use crate::host::Host;
 use crate::host::real::RealHost;
 use crate::host::token::Token;
+use crate::log::kmsg::Kmsg;
 use crate::machine::{Event, Exit, Now, Role, WaiterId};
 use crate::notify::{Notification, NotifySocket};
 use crate::supervisor::Supervisor;
@@ -46,6 +47,10 @@ pub struct Daemon {
     pub mode: Mode,
     /// Processes that were taken over and are gone, and when nobody will know how they ended.
     pub unreported: BTreeMap<(UnitId, Role), u64>,
+    /// The kernel's log, if it is read and could be opened.
+    pub kmsg: Option<Kmsg>,
+    /// When this turn of the loop began (`CLOCK_BOOTTIME`): the time of the lines that are read in it.
+    time: u64,
     clients: Clients,
     /// Clients that are to be sent more lines of a log at once.
     unfinished: BTreeSet<ClientId>,
@@ -67,6 +72,8 @@ impl Daemon {
             signals: None,
             mode,
             unreported: BTreeMap::new(),
+            kmsg: None,
+            time: link::boot::now_us(),
             clients: Clients::default(),
             unfinished: BTreeSet::new(),
             next_waiter: 0,
@@ -100,6 +107,7 @@ impl Daemon {
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
             }
+            self.hear_logs();
             // Last words count: what a service said before it ended is heard before its end is seen.
             self.hear_notify();
             for event in &events {
@@ -116,7 +124,7 @@ impl Daemon {
             Token::Init => self.hear_init(flags),
             Token::Signals => self.hear_signals(),
             // Heard before all others.
-            Token::Notify => {}
+            Token::Notify | Token::Kmsg => {}
             Token::Listener => self.accept(),
             Token::Client(id) => self.serve(id, flags),
             Token::Output(id) => self.read_output(id, false),

@@ -40,6 +40,15 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// How much is kept of logs; `None` goes by the machine's memory.
     pub logs: Option<Bounds>,
+    /// The kernel's log; `None` is `/dev/kmsg` on a device, and nothing elsewhere.
+    pub kmsg: Option<PathBuf>,
+}
+
+impl Options {
+    /// Whether this is the supervisor of a device, and not one that runs beside another Linux.
+    fn is_device(&self) -> bool {
+        self.run == Path::new(link::paths::RUN)
+    }
 }
 
 impl Default for Options {
@@ -50,6 +59,7 @@ impl Default for Options {
             profile: None,
             cgroup: Some(PathBuf::from("/sys/fs/cgroup/mmos")),
             logs: None,
+            kmsg: None,
         }
     }
 }
@@ -88,6 +98,10 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     }
 
     let mut daemon = Daemon::new(Supervisor::new(machine, host), mode);
+    let kmsg = options.kmsg.clone().or_else(|| options.is_device().then(|| PathBuf::from("/dev/kmsg")));
+    if let Some(path) = kmsg {
+        daemon.open_kmsg(&path);
+    }
     daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);
     if let Some(signals) = signals {
         if let Err(error) = daemon.supervisor.host.watch(signals.as_fd(), Token::Signals, EventFlags::IN) {

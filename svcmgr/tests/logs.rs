@@ -132,6 +132,45 @@ fn lines_of_all_units_come_in_the_order_of_time_and_can_be_chosen() {
 }
 
 #[test]
+fn the_kernels_lines_stand_among_those_of_services() {
+    use std::io::Write;
+    let mut kmsg = match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kmsg") {
+        Ok(kmsg) => kmsg,
+        Err(error) => return skip::because(format_args!("/dev/kmsg: {error}")),
+    };
+    let device = Device::new(&[("a.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo a $$NUMBER'\n")]);
+    let _svcmgr = device.start_with(&["--kmsg", "/dev/kmsg"]);
+    let name = device.dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
+    let mut client = device.client();
+    let mut expected = Vec::new();
+    for n in 0..5 {
+        if let Err(error) = kmsg.write_all(format!("<12>{name}[77]: kernel {n}\n").as_bytes()) {
+            return skip::because(format_args!("/dev/kmsg: {error}"));
+        }
+        client.call("Start", json!({"name": "a"})).unwrap();
+        expected.extend([format!("kernel {n}"), "a".to_owned()]);
+    }
+    let mut ours = Vec::new();
+    until("the last line is there", || {
+        let all = lines(&mut device.client(), json!({"units": ["kernel", "a"], "lines": 0, "follow": false}));
+        ours =
+            all.into_iter().filter(|line| line["identifier"] == name.as_str() || line["unit"] == "a.service").collect();
+        (ours.len() == 10).then_some(())
+    });
+    assert_eq!(texts(&ours).iter().map(|text| text.trim()).collect::<Vec<_>>(), expected);
+    let fields = (&ours[0]["unit"], &ours[0]["source"], &ours[0]["priority"], &ours[0]["facility"], &ours[0]["pid"]);
+    assert_eq!(fields, (&json!("kernel"), &json!("kernel"), &json!(4), &json!(1), &json!(77)));
+    // The next supervisor keeps each of them once.
+    let count = lines(&mut client, json!({"units": ["kernel"], "lines": 0, "follow": false})).len();
+    drop(_svcmgr);
+    let _svcmgr = device.start_with(&["--kmsg", "/dev/kmsg"]);
+    let again = lines(&mut device.client(), json!({"units": ["kernel"], "lines": 0, "follow": false}));
+    assert!(again.len() >= count && again.len() < count + 100, "{} after {count}", again.len());
+    let seqs: std::collections::BTreeSet<u64> = again.iter().map(|line| line["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs.len(), again.len());
+}
+
+#[test]
 fn a_reader_of_a_long_log_does_not_keep_the_supervisor() {
     let device = Device::new(&[(
         "long.service",

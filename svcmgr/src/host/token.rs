@@ -18,6 +18,7 @@ pub enum Token {
     Process(UnitId, Role),
     Start(UnitId, Role),
     Population(UnitId),
+    Kmsg,
 }
 
 impl Token {
@@ -35,6 +36,7 @@ impl Token {
             Token::Start(id, Role::Main) => (8, id.0),
             Token::Start(id, Role::Control) => (9, id.0),
             Token::Population(id) => (10, id.0),
+            Token::Kmsg => (11, 0),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -56,6 +58,7 @@ impl Token {
             8 => Token::Start(id, Role::Main),
             9 => Token::Start(id, Role::Control),
             10 => Token::Population(id),
+            11 => Token::Kmsg,
             _ => return None,
         })
     }

@@ -3,12 +3,14 @@
 //! ```text
 //!   lines   bytes to lines          record  a line, written down     store   all rings, their bounds, what was lost
 //!   pipes   output of services      ring    a file for each unit     reader  many rings in one order
-//!   bucket  how much at a time
+//!   kmsg    the kernel              layout  of that file
+//!   syslog  what syslog(3) writes   bucket  how much at a time
 //! ```
 //! The way of a line, and what is bounded, is in `ARCHITECTURE.md`; what a client sees of it in `docs/logs.md`.
 
 pub mod bucket;
 mod bytes;
+pub mod kmsg;
 mod layout;
 pub mod lines;
 pub mod pipes;
@@ -16,4 +18,5 @@ pub mod reader;
 pub mod record;
 pub mod ring;
 pub mod store;
+pub mod syslog;
 mod varint;

@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::io;
 
 use super::record::{Entry, Line, Source};
 use super::ring::{Block, Ring};
@@ -69,6 +70,8 @@ pub struct Reader {
     places: Vec<Place>,
     ready: VecDeque<(RingId, Line)>,
     over: bool,
+    /// What is damaged is told once: who follows the kernel's lines reads what is told here.
+    told: bool,
 }
 
 /// Where a reader is in a ring.
@@ -113,7 +116,7 @@ impl Reader {
             tail_done: false,
         });
         let position = query.after.unwrap_or(0);
-        Reader { query, search, position, places: Vec::new(), ready: VecDeque::new(), over: false }
+        Reader { query, search, position, places: Vec::new(), ready: VecDeque::new(), over: false, told: false }
     }
 
     /// What is next.
@@ -197,7 +200,11 @@ impl Reader {
                         found.push((line.cursor, id, line));
                     }
                 };
-                place.read(ring, window, &self.query, &mut take);
+                if let Err(error) = place.read(ring, window, &self.query, &mut take)
+                    && !std::mem::replace(&mut self.told, true)
+                {
+                    log::warn!("{}: {error}; its lines are missing", ring.path().display());
+                }
             }
             next = next.min(if ring.cursor() > window.to { place.next } else { u64::MAX });
         }
@@ -235,9 +242,8 @@ impl Search {
             }
             ring.block_before(&block)
         } else {
-            if ring.read_tail(&mut each).is_err() {
-                log::warn!("{}: its tail is damaged", ring.path().display());
-            }
+            // That it is damaged is told on the way forward.
+            let _ = ring.read_tail(&mut each);
             ring.last_block()
         };
         self.block = block.ok().flatten();
@@ -253,14 +259,23 @@ struct Window {
 }
 
 impl Place {
-    /// Hands the lines of `window` to `take`, each with what was lost before it.
-    fn read(&mut self, ring: &Ring, window: Window, query: &Query, take: &mut impl FnMut(Line, Option<Line>)) {
+    /// Hands the lines of `window` to `take`, each with what was lost before it. What is damaged is passed over, and
+    /// the last error is returned.
+    fn read(
+        &mut self,
+        ring: &Ring,
+        window: Window,
+        query: &Query,
+        take: &mut impl FnMut(Line, Option<Line>),
+    ) -> io::Result<()> {
+        let mut outcome = Ok(());
+        let mut beyond = None;
         loop {
             let block = match ring.block(self.at) {
                 Ok(Some(block)) => block,
                 Ok(None) => break,
                 Err(error) => {
-                    log::warn!("{}: {error}", ring.path().display());
+                    outcome = Err(error);
                     // Those that come behind it are read again.
                     self.at = ring.end();
                     break;
@@ -273,24 +288,19 @@ impl Place {
             }
             if block.first > window.to {
                 self.next = block.first;
-                return;
+                return outcome;
             }
-            let mut beyond = None;
             let read = ring.read_block(&block, |line| self.line(line, ring, window, &mut beyond, take));
-            if let Err(error) = read {
-                log::warn!("{}: {error}", ring.path().display());
-            }
+            outcome = outcome.and(read);
             if let Some(next) = beyond {
                 self.next = next;
-                return;
+                return outcome;
             }
             self.at = block.next();
         }
-        let mut beyond = None;
-        if let Err(error) = ring.read_tail(|line| self.line(line, ring, window, &mut beyond, take)) {
-            log::warn!("{}: {error}", ring.path().display());
-        }
+        let read = ring.read_tail(|line| self.line(line, ring, window, &mut beyond, take));
         self.next = beyond.unwrap_or_else(|| ring.cursor().saturating_add(1));
+        outcome.and(read)
     }
 
     /// Lines before number `next` are passed over.

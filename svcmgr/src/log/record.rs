@@ -32,6 +32,11 @@ impl Source {
         }
     }
 
+    /// Whether its lines may have fields.
+    fn has_fields(self) -> bool {
+        matches!(self, Source::Kernel | Source::Journal)
+    }
+
     fn number(self) -> u8 {
         match self {
             Source::Output => 0,
@@ -58,7 +63,7 @@ pub struct Entry {
     pub pid: Option<u32>,
     /// What the sender calls itself; empty if it does not.
     pub identifier: String,
-    /// The fields of a native message beyond those above.
+    /// The other fields of a native message, or of a line of the kernel's.
     pub fields: Vec<(String, String)>,
     /// What it says.
     pub text: String,
@@ -134,7 +139,7 @@ impl Chain {
             self.facility = entry.facility;
             self.identifier.clone_from(&entry.identifier);
         }
-        if entry.source == Source::Journal {
+        if entry.source.has_fields() {
             put(out, u64::try_from(entry.fields.len()).unwrap_or(0));
             for (name, value) in &entry.fields {
                 text(out, name);
@@ -164,7 +169,7 @@ impl Chain {
             self.identifier = string(input)?;
         }
         let mut fields = Vec::new();
-        if source == Source::Journal {
+        if source.has_fields() {
             for _ in 0..take(input)? {
                 fields.push((string(input)?, string(input)?));
             }
@@ -206,7 +211,7 @@ mod tests {
         (numbers, sender, "\\PC{0,40}", proptest::collection::vec(("[A-Z_]{1,9}", "\\PC{0,9}"), 0..3), 0..5_usize)
             .prop_map(|((seq, cursor, time, wall, priority), (pid, facility, identifier), text, fields, source)| {
                 let source = Source::ALL[source];
-                let fields = if source == Source::Journal { fields } else { Vec::new() };
+                let fields = if source.has_fields() { fields } else { Vec::new() };
                 let time = u64::from(time);
                 let entry = Entry { time, priority, facility, source, pid, identifier, fields, text };
                 Line { seq, cursor, wall: u64::from(wall), entry }

@@ -79,6 +79,10 @@ pub struct Store {
     cursors: Option<File>,
     untold: BTreeMap<(RingId, Loss), Untold>,
     changed: bool,
+    /// The time of the last line. Those of different sources are a little out of order.
+    latest: u64,
+    /// What is wrong with a file is told once: each telling is a line of the kernel's log, and so one more to keep.
+    told: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +107,8 @@ impl Store {
             cursors: None,
             untold: BTreeMap::new(),
             changed: false,
+            latest: 0,
+            told: false,
         };
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if let Ok(name) = entry.file_name().into_string()
@@ -213,8 +219,10 @@ impl Store {
     pub fn append_numbered(&mut self, id: RingId, entries: Vec<(u64, Entry)>) {
         let offset = wall_offset();
         let mut lines = Vec::with_capacity(entries.len());
-        for (seq, entry) in entries {
+        for (seq, mut entry) in entries {
             let cursor = self.next_cursor();
+            self.latest = self.latest.max(entry.time);
+            entry.time = self.latest;
             lines.push(Line { seq, cursor, wall: entry.time.saturating_add(offset), entry });
         }
         self.changed |= !lines.is_empty();
@@ -228,7 +236,9 @@ impl Store {
             if !std::mem::replace(&mut retried, true) && self.evict_largest() {
                 continue;
             }
-            log::debug!("{}: {error}", self.get(id).map(|ring| ring.path().display().to_string()).unwrap_or_default());
+            if !std::mem::replace(&mut self.told, true) {
+                log::warn!("{}: lines cannot be kept: {error}", self.folder.display());
+            }
             let now = rest.last().map_or(0, |line| line.entry.time);
             self.lose(id, Loss::Room, u64::try_from(rest.len()).unwrap_or(0), now);
             break;
@@ -244,7 +254,9 @@ impl Store {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
-                    log::error!("{}: nothing can be given back: {error}", ring.path().display());
+                    if !std::mem::replace(&mut self.told, true) {
+                        log::error!("{}: nothing can be given back: {error}", ring.path().display());
+                    }
                     break;
                 }
             }
@@ -272,7 +284,9 @@ impl Store {
             Err(error) => Err(error),
         };
         if let Err(error) = evicted {
-            log::error!("{}: nothing can be given back: {error}", ring.path().display());
+            if !std::mem::replace(&mut self.told, true) {
+                log::error!("{}: nothing can be given back: {error}", ring.path().display());
+            }
             return false;
         }
         // A block shorter than a page may give back nothing yet.
@@ -287,6 +301,15 @@ impl Store {
         let due = now.saturating_add(LOSS_DELAY);
         let untold = self.untold.entry((id, loss)).or_insert(Untold { count: 0, due });
         untold.count = untold.count.saturating_add(count);
+    }
+
+    /// Counts lines whose numbers say that they are missing.
+    pub fn skipped(&mut self, id: RingId, count: u64) {
+        if let Some((_, ring)) = self.rings.get_mut(id.0).filter(|_| count > 0) {
+            ring.count_dropped(count);
+            // It stands in memory if it cannot be written.
+            let _ = ring.write_counts();
+        }
     }
 
     /// When the next loss is to be told.
@@ -305,7 +328,6 @@ impl Store {
             if loss != Loss::Cut {
                 ring.count_dropped(count);
             }
-            log::debug!("{name}: {count} lost");
             // Written with the head; a line that cannot be kept is counted anew.
             let _ = ring.write_counts();
             // The kernel's own numbers have a gap there, which says so.
