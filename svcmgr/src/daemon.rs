@@ -17,7 +17,9 @@ use crate::graph::UnitId;
 use crate::host::Host;
 use crate::host::real::RealHost;
 use crate::host::token::Token;
+use crate::log::inlets::Inlets;
 use crate::log::kmsg::Kmsg;
+use crate::log::streams::Streams;
 use crate::machine::{Event, Exit, Now, Role, WaiterId};
 use crate::notify::{Notification, NotifySocket};
 use crate::supervisor::Supervisor;
@@ -49,6 +51,10 @@ pub struct Daemon {
     pub unreported: BTreeMap<(UnitId, Role), u64>,
     /// The kernel's log, if it is read and could be opened.
     pub kmsg: Option<Kmsg>,
+    /// `/dev/log` and the journal's native socket.
+    pub inlets: Inlets,
+    /// Streams to the journal.
+    pub streams: Streams,
     /// When this turn of the loop began (`CLOCK_BOOTTIME`): the time of the lines that are read in it.
     time: u64,
     clients: Clients,
@@ -73,6 +79,8 @@ impl Daemon {
             mode,
             unreported: BTreeMap::new(),
             kmsg: None,
+            inlets: Inlets::default(),
+            streams: Streams::default(),
             time: link::boot::now_us(),
             clients: Clients::default(),
             unfinished: BTreeSet::new(),
@@ -124,7 +132,9 @@ impl Daemon {
             Token::Init => self.hear_init(flags),
             Token::Signals => self.hear_signals(),
             // Heard before all others.
-            Token::Notify | Token::Kmsg => {}
+            Token::Notify | Token::Kmsg | Token::Syslog | Token::Journal => {}
+            Token::Streams => self.accept_streams(),
+            Token::Stream(id) => self.read_stream(id),
             Token::Listener => self.accept(),
             Token::Client(id) => self.serve(id, flags),
             Token::Output(id) => self.read_output(id, false),
@@ -146,7 +156,11 @@ impl Daemon {
         }
         let Now { mono: now, boot } = self.supervisor.host.now();
         let mut next = self.supervisor.machine.next_deadline();
-        let logs = [self.supervisor.host.pipes.next_opening(), self.supervisor.host.store.next_deadline()];
+        let logs = [
+            self.supervisor.host.pipes.next_opening(),
+            self.streams.next_opening(),
+            self.supervisor.host.store.next_deadline(),
+        ];
         // Theirs is the clock that goes on while the machine sleeps.
         let logs = logs.into_iter().flatten().min().map(|at| now.saturating_add(at.saturating_sub(boot)));
         let mut at = |time: Option<u64>| next = [next, time].into_iter().flatten().min();
@@ -359,7 +373,7 @@ impl Daemon {
         }
     }
 
-    fn keep(&self, token: Token, name: &str, fd: std::os::fd::BorrowedFd<'_>, fresh: bool) {
+    pub(super) fn keep(&self, token: Token, name: &str, fd: std::os::fd::BorrowedFd<'_>, fresh: bool) {
         if let Err(error) = self.supervisor.host.watch(fd, token, EventFlags::IN) {
             log::error!("the socket {name} cannot be watched: {error}");
         }

@@ -13,7 +13,7 @@ The supervisor of mmos: starts services from unit files and keeps them running.
 On a device init runs it. On another Linux, for tests of units:
 
   svcmgr --root DIR --run DIR [--profile NAME] [--cgroup DIR|none] [--logs UNIT,ALL] [--kmsg FILE]
-         [--debug]
+         [--journal DIR] [--debug]
 
   --root DIR      where etc/mmos/units, usr/lib/systemd/system and so on are (default: /)
   --run DIR       where sockets, states and logs go (default: /run/mmos)
@@ -21,6 +21,8 @@ On a device init runs it. On another Linux, for tests of units:
   --logs UNIT,ALL keep so many KiB of logs of one unit, and of all (default: 256 of one, and of all a
                   thirty-second part of memory)
   --kmsg FILE     the kernel's log (default: /dev/kmsg, but with --run none)
+  --journal DIR   where the journal's sockets and that of syslog go (default: /run/systemd/journal with a link
+                  /dev/log, but with --run DIR/journal)
   --cgroup DIR    folder of a cgroup v2 hierarchy for the services' cgroups, or \"none\"
                   (default: /sys/fs/cgroup/mmos)
   --debug         log more
@@ -79,6 +81,7 @@ fn parse(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Pars
                 options.cgroup = (folder != "none").then(|| PathBuf::from(folder));
             }
             "--kmsg" => options.kmsg = Some(PathBuf::from(value()?)),
+            "--journal" => options.journal = Some(PathBuf::from(value()?)),
             "--logs" => options.logs = Some(bounds(&value()?.to_string_lossy())?),
             "--debug" => level = LevelFilter::Debug,
             "--help" | "-h" => return Ok(Parsed::Print(HELP.to_owned())),

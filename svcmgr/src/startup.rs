@@ -42,6 +42,8 @@ pub struct Options {
     pub logs: Option<Bounds>,
     /// The kernel's log; `None` is `/dev/kmsg` on a device, and nothing elsewhere.
     pub kmsg: Option<PathBuf>,
+    /// Where the journal's sockets are; `None` is `/run/systemd/journal` on a device, and beneath `run` elsewhere.
+    pub journal: Option<PathBuf>,
 }
 
 impl Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             cgroup: Some(PathBuf::from("/sys/fs/cgroup/mmos")),
             logs: None,
             kmsg: None,
+            journal: None,
         }
     }
 }
@@ -102,6 +105,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     if let Some(path) = kmsg {
         daemon.open_kmsg(&path);
     }
+    open_journal(&mut daemon, options, &mut handover.stored);
     daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);
     if let Some(signals) = signals {
         if let Err(error) = daemon.supervisor.host.watch(signals.as_fd(), Token::Signals, EventFlags::IN) {
@@ -117,6 +121,36 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     daemon.supervisor.boot(&taken_over);
     daemon.run();
     Ok(())
+}
+
+/// Opens the sockets by which others than services log; on a device where programs look for them.
+fn open_journal(daemon: &mut Daemon, options: &Options, stored: &mut BTreeMap<String, OwnedFd>) {
+    let folder = match (&options.journal, options.is_device()) {
+        (Some(folder), _) => folder.clone(),
+        (None, true) => PathBuf::from("/run/systemd/journal"),
+        (None, false) => options.run.join("journal"),
+    };
+    if options.is_device() {
+        // More than the usual ten messages may wait for a supervisor that is being started anew; unix(7).
+        if let Err(error) = std::fs::write("/proc/sys/net/unix/max_dgram_qlen", "512") {
+            log::debug!("senders to /dev/log wait for each other sooner than need be: {error}");
+        }
+    }
+    daemon.open_journal(&folder, stored);
+    let target = folder.join("dev-log");
+    if options.is_device()
+        && !std::fs::read_link("/dev/log").is_ok_and(|link| link == target)
+        && let Err(error) = link_anew(&target, Path::new("/dev/log"))
+    {
+        log::error!("/dev/log cannot be made: {error}; what is written to it is lost");
+    }
+}
+
+fn link_anew(target: &Path, path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => std::os::unix::fs::symlink(target, path),
+    }
 }
 
 fn log_bounds() -> Bounds {

@@ -231,6 +231,26 @@ fn lines_go_on_through_the_supervisors_death_also_one_that_is_half_said() {
 }
 
 #[test]
+fn what_is_sent_to_the_journal_while_nobody_supervises_is_kept() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let device = device();
+    let mut init = Init::new(&device);
+    init.wait_state("a", "active");
+    init.kill_svcmgr(Signal::KILL);
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.send_to(b"<14>by syslog", device.run().join("journal/dev-log")).unwrap();
+    sender.send_to(b"MESSAGE=natively\n", device.run().join("journal/socket")).unwrap();
+    init.spawn();
+    let mut said = init.until("both are kept", |device| {
+        let reply = call(device, "Logs", json!({"units": ["other"], "lines": 0, "follow": false}))?;
+        let lines = reply["entries"].as_array()?.iter().map(|line| line["text"].as_str().map(str::to_owned));
+        lines.collect::<Option<Vec<String>>>().filter(|lines| lines.len() == 2)
+    });
+    said.sort();
+    assert_eq!(said, ["by syslog", "natively"]);
+}
+
+#[test]
 fn a_service_that_ends_while_nobody_supervises_is_restarted_with_its_exit_known() {
     let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let device = device();

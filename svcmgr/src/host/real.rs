@@ -21,7 +21,7 @@ use crate::graph::UnitId;
 use crate::log::lines::Style;
 use crate::log::pipes::Pipes;
 use crate::log::store::{Bounds, Store};
-use crate::machine::{BootSummary, Now, Process, Role, UnitState};
+use crate::machine::{BootSummary, Machine, Now, Process, Role, UnitState};
 use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
 use children::Child;
@@ -143,6 +143,11 @@ impl RealHost {
         self.cgroups.as_ref()?.unit_of(pid)
     }
 
+    /// What is kept of all that is said, and who knows who said it.
+    pub fn store_and_finder(&mut self) -> (&mut Store, Finder<'_>) {
+        (&mut self.store, Finder { pids: &self.pids, cgroups: self.cgroups.as_ref() })
+    }
+
     /// Whether a unit that was waited for is empty now.
     pub fn is_empty_now(&mut self, id: UnitId, unit: &Unit) -> bool {
         let Some(population) = self.populations.get_mut(&id) else { return false };
@@ -196,6 +201,24 @@ impl RealHost {
     pub fn boot_summary(&self) -> Option<BootSummary> {
         let bytes = fs::read(self.run.join("boot-complete")).ok()?;
         serde_json::from_slice(&bytes).inspect_err(|error| log::error!("how the boot went is lost: {error}")).ok()
+    }
+}
+
+/// Knows the units of processes.
+#[derive(Debug, Clone, Copy)]
+pub struct Finder<'a> {
+    pids: &'a HashMap<i32, (UnitId, Role)>,
+    cgroups: Option<&'a Cgroups>,
+}
+
+impl Finder<'_> {
+    /// The name of a process's unit.
+    pub fn unit_of(&self, machine: &Machine, pid: i32) -> Option<String> {
+        // One that we started is known even if it has ended, as long as that was not heard.
+        let by_pid = self.pids.get(&pid).and_then(|(id, _)| machine.unit(*id));
+        by_pid
+            .map(|unit| unit.name.clone())
+            .or_else(|| self.cgroups?.unit_of(pid).filter(|name| machine.find(name).is_some()))
     }
 }
 

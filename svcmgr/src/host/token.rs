@@ -19,6 +19,10 @@ pub enum Token {
     Start(UnitId, Role),
     Population(UnitId),
     Kmsg,
+    Syslog,
+    Journal,
+    Streams,
+    Stream(u32),
 }
 
 impl Token {
@@ -37,6 +41,10 @@ impl Token {
             Token::Start(id, Role::Control) => (9, id.0),
             Token::Population(id) => (10, id.0),
             Token::Kmsg => (11, 0),
+            Token::Syslog => (12, 0),
+            Token::Journal => (13, 0),
+            Token::Streams => (14, 0),
+            Token::Stream(n) => (15, n),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -59,6 +67,10 @@ impl Token {
             9 => Token::Start(id, Role::Control),
             10 => Token::Population(id),
             11 => Token::Kmsg,
+            12 => Token::Syslog,
+            13 => Token::Journal,
+            14 => Token::Streams,
+            15 => Token::Stream(number),
             _ => return None,
         })
     }
