@@ -51,6 +51,14 @@ A TIME for --since and --until is one of
 
 Priorities: 0 emerg, 1 alert, 2 crit, 3 err, 4 warning, 5 notice, 6 info, 7 debug.";
 
+const CRASHES_HELP: &str = "\
+Examples:
+  mmosctl crashes
+  mmosctl crashes get 12345-77 /tmp/core && gdb /usr/bin/worker /tmp/core
+  mmosctl crashes get kernel-dmesg-ramoops-0 -
+
+Of one unit the first core and the last three are kept, and in all no more than a sixteenth part of memory holds.";
+
 const WAIT_HELP: &str = "\
 Exit status:
   0  every auto unit is up, or did its work
@@ -109,6 +117,13 @@ pub struct Logs {
     pub json: bool,
 }
 
+/// What to do with a crash.
+#[derive(Debug, Subcommand)]
+pub enum Crashes {
+    /// Write a core, or the kernel's record, to a file; "-" is standard output
+    Get { id: String, file: PathBuf },
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show all units, or one of them with its last output
@@ -141,6 +156,15 @@ pub enum Command {
     /// Show what services and the kernel say
     #[command(after_help = LOGS_HELP)]
     Logs(Logs),
+    /// Show cores of services, and what the kernel of the boot before said last
+    #[command(after_help = CRASHES_HELP, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+    Crashes {
+        /// Print JSON, with the names of the control interface
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        command: Option<Crashes>,
+    },
     /// Wait until every unit that starts by itself is up, is done, or failed
     #[command(after_help = WAIT_HELP)]
     WaitBoot {

@@ -10,6 +10,7 @@
 
 mod boot;
 mod cli;
+mod crashes;
 mod end;
 mod failure;
 mod jobs;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Crashes};
 use failure::Failure;
 use screen::Screen;
 
@@ -48,6 +49,8 @@ fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<ExitCode, Failure> {
         Command::Stop { units } => jobs::run(socket, jobs::Job::Stop, units, screen),
         Command::Restart { units } => jobs::run(socket, jobs::Job::Restart, units, screen),
         Command::Logs(options) => logs::run(socket, options, screen),
+        Command::Crashes { json, command: None } => crashes::list(socket, *json, screen),
+        Command::Crashes { command: Some(Crashes::Get { id, file }), .. } => crashes::get(socket, id, file, screen),
         Command::WaitBoot { timeout, json } => boot::wait(socket, *timeout, *json, screen),
         Command::IsMmos => mode::run(screen),
         Command::Poweroff => end::run(socket, mmos::control::Ending::poweroff, screen),

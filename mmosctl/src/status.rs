@@ -156,7 +156,7 @@ fn last_end(unit: &Unit) -> String {
 }
 
 /// The name of a signal whose number is the same on all architectures that we run on (signal(7)).
-fn signal_name(number: i64) -> &'static str {
+pub fn signal_name(number: i64) -> &'static str {
     match number {
         1 => " (HUP)",
         2 => " (INT)",

@@ -174,6 +174,35 @@ fn logs_of_several_units_say_whose_a_line_is_and_what_was_asked_for() {
 }
 
 #[test]
+fn crashes_are_listed_and_a_core_comes_back_whole() {
+    let supervisor = usual();
+    let said = stdout(&supervisor.run(&["crashes"]));
+    assert_eq!(
+        said,
+        "kernel-dmesg-ramoops-0  boot before  kernel         Kernel panic - not syncing: x\n\
+         12345-77                12.345000    hello.service  hello[77] killed by signal 11 (SEGV), 390 KiB, the rest was cut off\n"
+    );
+    let json: serde_json::Value = serde_json::from_slice(&supervisor.run(&["crashes", "--json"]).stdout).unwrap();
+    assert_eq!((&json[1]["program"], &json[0]["kind"]), (&"/usr/bin/hello".into(), &"kernel".into()));
+    let folder = supervisor.socket.parent().unwrap();
+    let core = b"core ".repeat(100_000);
+    let file = std::fs::File::create(folder.join("core.lz4")).unwrap();
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(file);
+    std::io::Write::write_all(&mut encoder, &core).unwrap();
+    encoder.finish().unwrap();
+    let target = folder.join("core");
+    let output = supervisor.run(&["crashes", "get", "12345-77", target.to_str().unwrap()]);
+    assert_eq!((stderr(&output), output.status.code()), (String::new(), Some(0)));
+    assert!(std::fs::read(&target).unwrap() == core);
+    assert!(supervisor.run(&["crashes", "get", "12345-77", "-"]).stdout == core);
+    for (id, message) in [("1-1", "there is no crash 1-1"), ("kernel-dmesg-ramoops-0", "/nowhere: No such file")] {
+        let output = supervisor.run(&["crashes", "get", id, "-"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn logs_follow_shows_each_line_when_it_comes() {
     let supervisor = usual();
     let mut child = supervisor.command(&["logs", "-f", "hello"]).stdout(Stdio::piped()).spawn().unwrap();

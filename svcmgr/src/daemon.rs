@@ -13,6 +13,7 @@ use rustix::time::Timespec;
 
 use crate::control::methods::Mode;
 use crate::control::{ClientId, Clients, Listener};
+use crate::crash::Folder;
 use crate::graph::UnitId;
 use crate::host::Host;
 use crate::host::real::RealHost;
@@ -55,6 +56,8 @@ pub struct Daemon {
     pub inlets: Inlets,
     /// Streams to the journal.
     pub streams: Streams,
+    /// Where crashes are kept.
+    pub crashes: Option<Folder>,
     /// When this turn of the loop began (`CLOCK_BOOTTIME`): the time of the lines that are read in it.
     time: u64,
     clients: Clients,
@@ -81,6 +84,7 @@ impl Daemon {
             kmsg: None,
             inlets: Inlets::default(),
             streams: Streams::default(),
+            crashes: None,
             time: link::boot::now_us(),
             clients: Clients::default(),
             unfinished: BTreeSet::new(),

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod control;
+pub mod crash;
 pub mod daemon;
 pub mod graph;
 pub mod host;

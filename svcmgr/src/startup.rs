@@ -11,6 +11,7 @@ use link::{BootRecord, Channel, Ending, FromInit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::control::methods::Mode;
+use crate::crash;
 use crate::daemon::{Daemon, exit_of};
 use crate::graph::{Graph, UnitId};
 use crate::host::real::{Adopted, RealHost};
@@ -44,9 +45,16 @@ pub struct Options {
     pub kmsg: Option<PathBuf>,
     /// Where the journal's sockets are; `None` is `/run/systemd/journal` on a device, and beneath `run` elsewhere.
     pub journal: Option<PathBuf>,
+    /// What the kernel of the boot before left; `None` is `/sys/fs/pstore` on a device, and nothing elsewhere.
+    pub pstore: Option<PathBuf>,
 }
 
 impl Options {
+    /// Where crashes are kept.
+    pub fn crashes(&self) -> crash::Folder {
+        crash::Folder::new(&self.run.join("crashes"), memory())
+    }
+
     /// Whether this is the supervisor of a device, and not one that runs beside another Linux.
     fn is_device(&self) -> bool {
         self.run == Path::new(link::paths::RUN)
@@ -63,6 +71,7 @@ impl Default for Options {
             logs: None,
             kmsg: None,
             journal: None,
+            pstore: None,
         }
     }
 }
@@ -84,7 +93,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let descriptors = raise_descriptor_limit();
     let signals = sys::signals().inspect_err(|error| log::error!("no signals: {error}")).ok();
     let mut handover = channel.as_ref().map(take_over).unwrap_or_default();
-    let bounds = options.logs.unwrap_or_else(log_bounds);
+    let bounds = options.logs.unwrap_or_else(|| Bounds::of_memory(memory()));
     let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), bounds, channel)?;
     host.descriptors = descriptors;
 
@@ -105,6 +114,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     if let Some(path) = kmsg {
         daemon.open_kmsg(&path);
     }
+    daemon.crashes = Some(options.crashes());
     open_journal(&mut daemon, options, &mut handover.stored);
     daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);
     if let Some(signals) = signals {
@@ -119,6 +129,8 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
         daemon.supervisor.shutdown(ending);
     }
     daemon.supervisor.boot(&taken_over);
+    // What is to run is on its way already: this takes a moment where the kernel left much.
+    prepare_for_crashes(options);
     daemon.run();
     Ok(())
 }
@@ -153,11 +165,29 @@ fn link_anew(target: &Path, path: &Path) -> io::Result<()> {
     }
 }
 
-fn log_bounds() -> Bounds {
-    Bounds::of_memory(store::memory().unwrap_or_else(|error| {
-        log::warn!("how much memory there is cannot be known: {error}; logs are kept small");
+/// Has cores kept, and copies what the kernel of the boot before left.
+fn prepare_for_crashes(options: &Options) {
+    if options.is_device()
+        && let Err(error) = crash::core::install(Path::new(link::paths::SVCMGR), Path::new("/proc"))
+    {
+        log::error!("cores will not be kept: {error}");
+    }
+    let pstore = options.pstore.clone().or_else(|| options.is_device().then(|| PathBuf::from("/sys/fs/pstore")));
+    if let Some(pstore) = pstore {
+        if options.is_device()
+            && let Err(error) = crash::pstore::mount(&pstore)
+        {
+            log::warn!("{}: {error}; what the kernel of the boot before said last is not seen", pstore.display());
+        }
+        crash::pstore::import(&pstore, &options.crashes());
+    }
+}
+
+fn memory() -> u64 {
+    store::memory().unwrap_or_else(|error| {
+        log::warn!("how much memory there is cannot be known: {error}; logs and crashes are kept small");
         0
-    }))
+    })
 }
 
 /// Receives what PID 1 kept, until it says that this is all.

@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 
 use super::error::Error;
 use super::interface::{
-    Ending, GetMode_Args, GetUnit_Args, GetUnit_Reply, ListUnits_Args, ListUnits_Reply, Restart_Args, Restart_Reply,
-    Shutdown_Args, Shutdown_Reply, Start_Args, Start_Reply, Stop_Args, Stop_Reply, Unit, WaitBoot_Args,
+    Crash, Ending, GetMode_Args, GetUnit_Args, GetUnit_Reply, ListCrashes_Args, ListCrashes_Reply, ListUnits_Args,
+    ListUnits_Reply, Restart_Args, Restart_Reply, Shutdown_Args, Shutdown_Reply, Start_Args, Start_Reply, Stop_Args,
+    Stop_Reply, Unit, WaitBoot_Args,
 };
 use super::logs::{LogQuery, Logs};
 use super::wire::{self, Deadline, Wire};
@@ -126,6 +127,15 @@ impl Client {
         let mut wire = self.wire()?;
         wire.send("Logs", &request, wire::after(Some(ANSWER)))?;
         Ok(Logs::new(wire, (!query.follow).then_some(ANSWER)))
+    }
+
+    /// Cores that are kept, and what the kernel of the boot before said last, the oldest first.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn crashes(&mut self) -> Result<Vec<Crash>, Error> {
+        let reply: ListCrashes_Reply = self.call("ListCrashes", &ListCrashes_Args {}, Some(ANSWER), Repeat::Yes)?;
+        Ok(reply.crashes)
     }
 
     /// Waits until no auto unit is on its way any more, for `timeout` at most (`None`: without a limit).

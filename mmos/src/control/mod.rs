@@ -27,7 +27,7 @@ pub mod interface {
 
 pub use client::{Boot, Client, Mode, PATIENCE};
 pub use error::Error;
-pub use interface::{Ending, LogLine, LogSource, StartType, State, Unit};
+pub use interface::{Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit};
 pub use link::boot::now_us;
 pub use logs::{LogQuery, Logs};
 

@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mmos::control::interface::{
-    Call_GetMode, Call_GetUnit, Call_ListUnits, Call_Logs, Call_Restart, Call_Shutdown, Call_Start, Call_Stop,
-    Call_WaitBoot, Ending, LogLine, LogSource, StartType, State, Unit, VarlinkInterface,
+    Call_GetMode, Call_GetUnit, Call_ListCrashes, Call_ListUnits, Call_Logs, Call_Restart, Call_Shutdown, Call_Start,
+    Call_Stop, Call_WaitBoot, Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit, VarlinkInterface,
 };
 
 /// What the stand-in was asked to do.
@@ -20,6 +20,7 @@ struct StandIn {
     units: Vec<Unit>,
     asked: Asked,
     follow: Arc<AtomicBool>,
+    core: PathBuf,
 }
 
 /// The stand-in, listening; its folder and its thread end with it.
@@ -60,7 +61,8 @@ impl Supervisor {
         let socket = folder.path().join("control");
         let asked = Asked::default();
         let (stop, follow) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let stand_in = StandIn { units, asked: asked.clone(), follow: follow.clone() };
+        let core = folder.path().join("core.lz4");
+        let stand_in = StandIn { units, asked: asked.clone(), follow: follow.clone(), core };
         let interface = mmos::control::interface::new(Box::new(stand_in));
         let service = varlink::VarlinkService::new("org.mmos", "stand-in", "0", "", vec![Box::new(interface)]);
         let config = varlink::ListenConfig {
@@ -143,6 +145,46 @@ impl VarlinkInterface for StandIn {
 
     fn list_units(&self, call: &mut dyn Call_ListUnits) -> varlink::Result<()> {
         call.reply(self.units.clone())
+    }
+
+    /// A core, whose contents lie beside the socket, and a kernel's record.
+    fn list_crashes(&self, call: &mut dyn Call_ListCrashes) -> varlink::Result<()> {
+        let core = Crash {
+            id: "12345-77".into(),
+            kind: CrashKind::core,
+            time: Some(12_345_000),
+            wall: 1_769_868_312_345_000,
+            unit: Some("hello.service".into()),
+            pid: Some(77),
+            uid: Some(0),
+            signal: Some(11),
+            command: "hello".into(),
+            program: "/usr/bin/hello".into(),
+            arguments: vec!["hello".into(), "--loud".into()],
+            reason: String::new(),
+            bytes: 400_000,
+            kept: 20_000,
+            cut: true,
+            path: self.core.display().to_string(),
+        };
+        let kernel = Crash {
+            id: "kernel-dmesg-ramoops-0".into(),
+            kind: CrashKind::kernel,
+            time: None,
+            wall: 1_769_868_000_000_000,
+            unit: None,
+            pid: None,
+            uid: None,
+            signal: None,
+            command: String::new(),
+            program: String::new(),
+            arguments: vec![],
+            reason: "Kernel panic - not syncing: x".into(),
+            cut: false,
+            path: "/nowhere".into(),
+            ..core.clone()
+        };
+        call.reply(vec![kernel, core])
     }
 
     /// Lines 1 to 3, of which as many as are asked for; when followed, 4 and 5 later.

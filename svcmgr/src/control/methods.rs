@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 
 use super::protocol::{self, SERVICE_INTERFACE};
 use super::{Client, Pending};
+use crate::crash::Folder;
 use crate::graph::UnitId;
 use crate::host::real::RealHost;
 use crate::machine::{Machine, Phase, Refusal, WaiterId};
@@ -35,6 +36,8 @@ pub struct Context<'a> {
     pub mode: &'a Mode,
     /// Counts up over all jobs.
     pub next_waiter: &'a mut WaiterId,
+    /// Where crashes are kept.
+    pub crashes: Option<&'a Folder>,
 }
 
 /// Answers one call, or notes in the client what it waits for.
@@ -141,6 +144,10 @@ fn manager(
         "Logs" => {
             let args: protocol::Logs_Args = arguments(parameters)?;
             super::logs::call(client, args, more, context.supervisor)?;
+        }
+        "ListCrashes" => {
+            let crashes = context.crashes.map(super::crashes::list).unwrap_or_default();
+            client.answer(&protocol::ListCrashes_Reply { crashes });
         }
         "WaitBoot" => match context.supervisor.machine.boot_summary() {
             Some(_) => answer_boot(client, context.supervisor),

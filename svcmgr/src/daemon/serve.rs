@@ -150,8 +150,12 @@ impl Daemon {
                     return self.clients.remove(id);
                 }
             };
-            let mut context =
-                Context { supervisor: &mut self.supervisor, mode: &self.mode, next_waiter: &mut self.next_waiter };
+            let mut context = Context {
+                supervisor: &mut self.supervisor,
+                mode: &self.mode,
+                next_waiter: &mut self.next_waiter,
+                crashes: self.crashes.as_ref(),
+            };
             if let Err(error) = methods::call(client, &message, &mut context) {
                 log::warn!("a client (user {}) sent what is no call, and is cut off: {error}", client.uid);
                 return self.clients.remove(id);
