@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use link::{BootRecord, Channel, Ending, FromInit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::control::methods::Mode;
 use crate::crash;
@@ -167,6 +168,13 @@ fn link_anew(target: &Path, path: &Path) -> io::Result<()> {
 
 /// Has cores kept, and copies what the kernel of the boot before left.
 fn prepare_for_crashes(options: &Options) {
+    // Our own death leaves none: until a core is written its process is not gone, and PID 1 could not start the next
+    // supervisor. Programs that we execute are dumpable again; prctl(2), PR_SET_DUMPABLE.
+    if options.is_device()
+        && let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+    {
+        log::warn!("should the supervisor die, its core will hold up the next one: {error}");
+    }
     if options.is_device()
         && let Err(error) = crash::core::install(Path::new(link::paths::SVCMGR), Path::new("/proc"))
     {
