@@ -5,7 +5,7 @@ mod logs;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use link::FromInit;
 use rustix::event::epoll::{self, EventFlags};
@@ -354,36 +354,6 @@ impl Daemon {
         let grace = if self.supervisor.host.channel().is_some() { REPORT_GRACE } else { 0 };
         let at = self.supervisor.host.now().mono.saturating_add(grace);
         self.unreported.entry((id, role)).or_insert(at);
-    }
-
-    /// Watches the sockets and gives them to PID 1 to keep.
-    pub fn open_sockets(&mut self, notify: Option<OwnedFd>, control: Option<OwnedFd>, run: &std::path::Path) {
-        let fresh = (notify.is_none(), control.is_none());
-        let made = notify.map_or_else(|| NotifySocket::bind(&run.join("notify")), |fd| Ok(NotifySocket::from_fd(fd)));
-        match made {
-            Ok(socket) => {
-                self.keep(Token::Notify, "notify", socket.as_fd(), fresh.0);
-                self.notify = Some(socket);
-            }
-            Err(error) => log::error!("no notify socket: {error}; services of Type=notify cannot get ready"),
-        }
-        let made = control.map_or_else(|| Listener::bind(&run.join("control")), |fd| Ok(Listener::from_fd(fd)));
-        match made {
-            Ok(socket) => {
-                self.keep(Token::Listener, "control", socket.as_fd(), fresh.1);
-                self.listener = Some(socket);
-            }
-            Err(error) => log::error!("no control socket: {error}; services run, and cannot be asked about"),
-        }
-    }
-
-    pub(super) fn keep(&self, token: Token, name: &str, fd: std::os::fd::BorrowedFd<'_>, fresh: bool) {
-        if let Err(error) = self.supervisor.host.watch(fd, token, EventFlags::IN) {
-            log::error!("the socket {name} cannot be watched: {error}");
-        }
-        if fresh {
-            self.supervisor.host.store(name, fd);
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{Crash, Folder, Kind};
 use crate::host::cgroup;
-use crate::log::store;
+use crate::log::clock;
 
 /// What the kernel is to write into the arguments: the process's number (as the first namespace has it), signal, time.
 const ARGUMENTS: &str = "--core %P %s %t";
@@ -57,7 +57,7 @@ fn describe(process: &Path, pid: u32, signal: i32, wall: u64, time: u64) -> Cras
         kind: Kind::Core,
         time: Some(time),
         // The kernel gives seconds; our own clock is finer, where both agree.
-        wall: wall.max(time.saturating_add(store::wall_offset())),
+        wall: wall.max(time.saturating_add(clock::wall_offset())),
         unit: cgroup::unit_in(&read("cgroup"), OURS),
         pid: Some(pid),
         uid,

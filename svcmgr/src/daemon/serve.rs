@@ -1,5 +1,7 @@
 //! The loop's part of the control socket: accepting clients, hearing their calls, sending what there is for them.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use rustix::event::epoll::{self, EventFlags};
 
 use super::Daemon;
@@ -8,6 +10,7 @@ use crate::control::methods::{self, Context};
 use crate::control::{ClientId, Listener, Pending};
 use crate::host::Host;
 use crate::host::token::Token;
+use crate::notify::NotifySocket;
 
 /// Clients that are accepted before others get their turn.
 const ACCEPT_BATCH: usize = 16;
@@ -173,6 +176,36 @@ impl Daemon {
         if let Err(error) = epoll::modify(&self.supervisor.host.epoll, client.fd(), Token::Client(id).data(), flags) {
             log::warn!("a client cannot be watched: {error}");
             self.clients.remove(id);
+        }
+    }
+
+    /// Watches the sockets and gives them to PID 1 to keep.
+    pub fn open_sockets(&mut self, notify: Option<OwnedFd>, control: Option<OwnedFd>, run: &std::path::Path) {
+        let fresh = (notify.is_none(), control.is_none());
+        let made = notify.map_or_else(|| NotifySocket::bind(&run.join("notify")), |fd| Ok(NotifySocket::from_fd(fd)));
+        match made {
+            Ok(socket) => {
+                self.keep(Token::Notify, "notify", socket.as_fd(), fresh.0);
+                self.notify = Some(socket);
+            }
+            Err(error) => log::error!("no notify socket: {error}; services of Type=notify cannot get ready"),
+        }
+        let made = control.map_or_else(|| Listener::bind(&run.join("control")), |fd| Ok(Listener::from_fd(fd)));
+        match made {
+            Ok(socket) => {
+                self.keep(Token::Listener, "control", socket.as_fd(), fresh.1);
+                self.listener = Some(socket);
+            }
+            Err(error) => log::error!("no control socket: {error}; services run, and cannot be asked about"),
+        }
+    }
+
+    pub(super) fn keep(&self, token: Token, name: &str, fd: std::os::fd::BorrowedFd<'_>, fresh: bool) {
+        if let Err(error) = self.supervisor.host.watch(fd, token, EventFlags::IN) {
+            log::error!("the socket {name} cannot be watched: {error}");
+        }
+        if fresh {
+            self.supervisor.host.store(name, fd);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::time::{ClockId, clock_gettime};
 
+use super::clock;
 use super::lines::text;
 use super::record::{Entry, Source};
 use super::store::{KERNEL, RingId, Store};
@@ -50,7 +50,7 @@ impl Kmsg {
 
     /// Reads what is there, up to a limit; `now` in microseconds of `CLOCK_BOOTTIME`.
     pub fn drain(&mut self, store: &mut Store, now: u64) {
-        let asleep = asleep();
+        let asleep = clock::asleep();
         let mut last = store.get(self.ring).map_or(0, |ring| ring.seq());
         let mut entries = Vec::new();
         let mut buffer = [0; RECORD];
@@ -85,18 +85,6 @@ impl AsFd for Kmsg {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// How long the machine has slept in all, in microseconds.
-fn asleep() -> u64 {
-    let micros = |clock| {
-        let t = clock_gettime(clock);
-        let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
-        seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(t.tv_nsec).unwrap_or(0) / 1000)
-    };
-    // In this order, so that what passes between the two is not taken for sleep.
-    let boot = micros(ClockId::Boottime);
-    boot.saturating_sub(micros(ClockId::Monotonic))
 }
 
 impl Record {

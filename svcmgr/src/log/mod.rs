@@ -11,6 +11,7 @@
 
 pub mod bucket;
 mod bytes;
+pub mod clock;
 pub mod inlets;
 pub mod kmsg;
 mod layout;

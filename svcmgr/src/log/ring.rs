@@ -81,7 +81,7 @@ impl Ring {
 
     fn recover(&mut self, file: File) -> io::Result<()> {
         let mut bytes = [0; TAIL_LENGTH];
-        let length = read_up_to(&file, &mut bytes, 0)?;
+        let length = read::up_to(&file, &mut bytes, 0)?;
         let bytes = bytes.get(..length).unwrap_or_default();
         let copy = |n: usize| Head::from_bytes(bytes.get(n.saturating_mul(HEAD_SIZE)..)?);
         match [copy(0), copy(1)].into_iter().flatten().max_by_key(|head| head.count) {
@@ -391,19 +391,6 @@ impl Ring {
 
 fn page_before(at: u64) -> u64 {
     at.checked_next_multiple_of(PAGE).map_or(at, |next| if next == at { at } else { next.saturating_sub(PAGE) })
-}
-
-fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut got: usize = 0;
-    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, at.saturating_add(u64::try_from(got).unwrap_or(0))) {
-            Ok(0) => break,
-            Ok(n) => got = got.saturating_add(n),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(got)
 }
 
 #[cfg(test)]

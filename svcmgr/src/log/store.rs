@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::clock;
 use super::record::{Entry, Line, Source};
 use super::ring::{PAGE, Ring};
 
@@ -217,7 +218,7 @@ impl Store {
 
     /// Keeps lines that have their numbers already.
     pub fn append_numbered(&mut self, id: RingId, entries: Vec<(u64, Entry)>) {
-        let offset = wall_offset();
+        let offset = clock::wall_offset();
         let mut lines = Vec::with_capacity(entries.len());
         for (seq, mut entry) in entries {
             let cursor = self.next_cursor();
@@ -375,15 +376,6 @@ fn cut(mut entry: Entry) -> impl Iterator<Item = Entry> {
 fn boundary(text: &str, limit: usize) -> usize {
     let limit = limit.min(text.len());
     (0..=limit).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
-}
-
-/// The wall clock less `CLOCK_BOOTTIME`, in microseconds.
-pub fn wall_offset() -> u64 {
-    use rustix::time::{ClockId, clock_gettime};
-    let t = clock_gettime(ClockId::Realtime);
-    let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(t.tv_nsec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000).saturating_sub(link::boot::now_us())
 }
 
 /// How much memory the machine has, in bytes.

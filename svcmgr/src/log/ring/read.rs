@@ -1,5 +1,6 @@
 //! Reading a ring: blocks forwards and backwards, and the tail.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
@@ -103,4 +104,18 @@ pub(super) fn last_time(raw: &[u8]) -> u64 {
     let mut time = 0;
     lines(raw, |line| time = line.entry.time);
     time
+}
+
+/// Reads until `buffer` is full or the file ends: how much.
+pub(super) fn up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut got: usize = 0;
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at.saturating_add(u64::try_from(got).unwrap_or(0))) {
+            Ok(0) => break,
+            Ok(n) => got = got.saturating_add(n),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got)
 }
