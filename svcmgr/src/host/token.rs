@@ -18,6 +18,11 @@ pub enum Token {
     Process(UnitId, Role),
     Start(UnitId, Role),
     Population(UnitId),
+    Kmsg,
+    Syslog,
+    Journal,
+    Streams,
+    Stream(u32),
 }
 
 impl Token {
@@ -35,6 +40,11 @@ impl Token {
             Token::Start(id, Role::Main) => (8, id.0),
             Token::Start(id, Role::Control) => (9, id.0),
             Token::Population(id) => (10, id.0),
+            Token::Kmsg => (11, 0),
+            Token::Syslog => (12, 0),
+            Token::Journal => (13, 0),
+            Token::Streams => (14, 0),
+            Token::Stream(n) => (15, n),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -56,6 +66,11 @@ impl Token {
             8 => Token::Start(id, Role::Main),
             9 => Token::Start(id, Role::Control),
             10 => Token::Population(id),
+            11 => Token::Kmsg,
+            12 => Token::Syslog,
+            13 => Token::Journal,
+            14 => Token::Streams,
+            15 => Token::Stream(number),
             _ => return None,
         })
     }
