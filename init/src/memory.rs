@@ -1,7 +1,19 @@
 //! Step 6: does the root fit into the memory that is there? Known before its first byte is unpacked, so that a device
 //! with too little RAM says so, instead of dying of it halfway.
+//!
+//! ```text
+//!   while unpacking:  the tree + the workers   less what of the image is freed by the worst moment
+//!   from then on:     the tree + the services  less the initramfs, which is freed by the switch
+//! ```
+//! No service runs before the last worker has ended, so the larger of the two is what it needs, and not their sum.
 
+use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::Path;
+
+use rustix::fs::StatVfs;
+
+use crate::switch;
 
 /// What a root takes in memory, and while it is put there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -12,8 +24,10 @@ pub struct Need {
     pub inodes: u64,
     /// Bytes beside it, while unpacking; of a root that is mounted, for as long as it is.
     pub working: u64,
-    /// Bytes of the image, not counted as available, that are freed by the time when most is needed.
+    /// Bytes of the image, not counted as available, that are freed by the time when unpacking needs most.
     pub freed: u64,
+    /// Bytes, not counted as available, that are freed between unpacking and the first service.
+    pub given_back: u64,
 }
 
 /// How large the tmpfs may grow.
@@ -27,21 +41,18 @@ pub struct Limits {
 
 /// Why it does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "it needs {needed} MiB of RAM ({root} MiB {}, {beside} MiB beside it {} and for the services{}), and {available} MiB \
-     are available", kind.words().0, kind.words().1, less(*freed)
-)]
+#[error("it needs {most}, and {} MiB are available", available >> 20)]
 pub struct TooLarge {
-    kind: Kind,
-    needed: u64,
-    root: u64,
-    beside: u64,
-    freed: u64,
+    most: Moment,
     available: u64,
 }
 
-fn less(freed: u64) -> String {
-    if freed == 0 { String::new() } else { format!(", less {freed} MiB of the image that are freed meanwhile") }
+impl TooLarge {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        let missing = mib_up(self.most.bytes()).saturating_sub(self.available >> 20).max(1);
+        format!("Give the device at least {missing} MiB more RAM, or build a smaller image")
+    }
 }
 
 /// How a root comes to lie in RAM.
@@ -53,31 +64,85 @@ pub enum Kind {
     Mounted,
 }
 
-impl Kind {
-    /// What the root takes, and what is beside it.
-    fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Kind::Unpacked => ("unpacked", "while unpacking"),
-            Kind::Mounted => ("for a copy of the image", "for the driver that reads it"),
+/// What is in memory at a time when that may be most: bytes, and what they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Moment {
+    when: &'static str,
+    /// Whether fewer workers would need less.
+    has_workers: bool,
+    root: (u64, &'static str),
+    beside: (u64, &'static str),
+    freed: (u64, &'static str),
+}
+
+impl Moment {
+    /// What it adds up to.
+    fn bytes(&self) -> u64 {
+        self.root.0.saturating_add(self.beside.0).saturating_sub(self.freed.0)
+    }
+
+    /// The one at which a root needs more.
+    fn of(kind: Kind, need: Need) -> Moment {
+        let root = root(need);
+        match kind {
+            Kind::Unpacked => {
+                let unpacking = Moment {
+                    when: "while it is unpacked",
+                    has_workers: true,
+                    root: (root, "unpacked"),
+                    beside: (need.working, "for the workers"),
+                    freed: (need.freed, "of the image that are freed meanwhile"),
+                };
+                let running = Moment {
+                    when: "to run",
+                    has_workers: false,
+                    root: (root, "unpacked"),
+                    beside: (SERVICES, "for the services"),
+                    freed: (need.given_back, "of the initramfs that are freed before"),
+                };
+                if running.bytes() > unpacking.bytes() { running } else { unpacking }
+            }
+            Kind::Mounted => Moment {
+                when: "to run",
+                has_workers: false,
+                root: (root, "for a copy of the image"),
+                beside: (need.working.saturating_add(SERVICES), "for the driver that reads it and for the services"),
+                freed: (0, ""),
+            },
         }
     }
 }
 
-impl TooLarge {
-    /// What to do about it.
-    pub fn remedy(&self) -> String {
-        let missing = self.needed.saturating_sub(self.available).max(1);
-        format!("Give the device at least {missing} MiB more RAM, or build a smaller image")
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Moment { when, root, beside, freed, .. } = self;
+        write!(f, "{} MiB of RAM {when} ({} MiB {}, ", mib_up(self.bytes()), mib_near(root.0), root.1)?;
+        write!(f, "{} MiB {}", mib_near(beside.0), beside.1)?;
+        if freed.0 > 0 {
+            write!(f, ", less {} MiB {}", mib_near(freed.0), freed.1)?;
+        }
+        f.write_str(")")
     }
 }
 
-/// What an inode of a tmpfs takes beside its pages: `shmem_inode_cache` and `dentry` slabs, with their rounding.
-const INODE: u64 = 1024;
+/// What an inode of a tmpfs takes beside its pages, in slabs: `shmem_inode_cache`, 760 bytes; `dentry`, 192; one
+/// `radix_tree_node`, 584, that finds the pages of a file of more than one; with the rounding of each slab (Linux 6.12).
+const INODE: u64 = 1700;
+/// So many bytes of a larger file need one node more.
+const BYTES_OF_A_NODE: u64 = 64 << 12;
+/// What that takes.
+const NODE: u64 = 600;
 /// What must be left for the supervisor and the services to start in; a service that needs more has to be counted by
 /// the maker of the image, and nothing here can know it.
 const SERVICES: u64 = 16 << 20;
 /// Where the amount of free memory is not known, the check cannot be made; the limit of the tmpfs still holds.
 const UNKNOWN: u64 = u64::MAX;
+
+/// What the tree takes, with what the kernel keeps of it beside its pages.
+fn root(need: Need) -> u64 {
+    let nodes = (need.bytes / BYTES_OF_A_NODE).saturating_mul(NODE);
+    need.bytes.saturating_add(need.inodes.saturating_mul(INODE)).saturating_add(nodes)
+}
 
 /// Bytes of `MemAvailable` in `/proc/meminfo`. What the initramfs holds is not in it: of an image that lies there,
 /// [`Need::freed`] says how much of it makes room for itself.
@@ -91,24 +156,37 @@ fn parse(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
+/// Bytes that the initramfs, the file system at `root`, holds and gives back when it is left; 0 where it does not say,
+/// as a ramfs does not, and where it is none.
+pub fn initramfs(root: &Path) -> u64 {
+    let found = in_memory(root);
+    found.map_or(0, |found| found.f_blocks.saturating_sub(found.f_bfree).saturating_mul(found.f_frsize))
+}
+
+/// Whether the tmpfs at `root` is full. Of an initramfs that says that the kernel had no room to unpack all of it, which
+/// it tells its log, and goes on.
+pub fn is_full(root: &Path) -> bool {
+    in_memory(root).is_some_and(|found| found.f_blocks > 0 && found.f_bfree == 0)
+}
+
+fn in_memory(root: &Path) -> Option<StatVfs> {
+    let folder = std::fs::File::open(root).ok().filter(switch::is_in_memory)?;
+    rustix::fs::fstatvfs(&folder).ok()
+}
+
 /// Whether `need` fits into `available` bytes, and the limits of the tmpfs: the root, and half of what is then left
 /// for what services write; a runaway log shall not take the memory of everything else. Of a root that is mounted, the
 /// tmpfs holds only what is written.
 pub fn check(kind: Kind, need: Need, available: u64) -> Result<Limits, TooLarge> {
-    let root = need.bytes.saturating_add(need.inodes.saturating_mul(INODE));
-    let beside = need.working.saturating_add(SERVICES);
-    let needed = root.saturating_add(beside).saturating_sub(need.freed);
-    if needed > available {
-        return Err(TooLarge {
-            kind,
-            needed: mib_up(needed),
-            root: mib_near(root),
-            beside: mib_near(beside),
-            freed: mib_near(need.freed),
-            available: available >> 20,
-        });
+    let most = Moment::of(kind, need);
+    if most.bytes() > available {
+        return Err(TooLarge { most, available });
     }
-    let left = if available == UNKNOWN { 0 } else { available.saturating_add(need.freed).saturating_sub(root) };
+    if available != UNKNOWN {
+        log::info!("the root needs {most}, and {} MiB are available", available >> 20);
+    }
+    let left =
+        if available == UNKNOWN { 0 } else { available.saturating_add(need.given_back).saturating_sub(root(need)) };
     let (bytes, inodes) = match kind {
         Kind::Unpacked => (need.bytes, need.inodes),
         Kind::Mounted => (0, 0),
@@ -117,6 +195,28 @@ pub fn check(kind: Kind, need: Need, available: u64) -> Result<Limits, TooLarge>
         bytes: bytes.saturating_add((left >> 1).max(SERVICES)),
         inodes: inodes.saturating_add((left >> 1).max(SERVICES) >> 12),
     })
+}
+
+/// Checks an unpacking by `most` workers, or by as many as fit, if one does: how many that are, and the limits.
+///
+/// # Errors
+/// Where one worker is too many; and what `need`, which is asked for each number of them, says.
+pub fn fit<E: From<TooLarge>>(
+    most: NonZeroUsize,
+    available: u64,
+    need: impl Fn(NonZeroUsize) -> Result<Need, E>,
+) -> Result<(NonZeroUsize, Limits), E> {
+    let mut workers = most;
+    loop {
+        let error = match check(Kind::Unpacked, need(workers)?, available) {
+            Ok(limits) => return Ok((workers, limits)),
+            Err(error) => error,
+        };
+        let fewer = NonZeroUsize::new(workers.get().saturating_sub(1)).filter(|_| error.most.has_workers);
+        let Some(fewer) = fewer else { return Err(error.into()) };
+        log::info!("too little memory for {workers} workers, trying {fewer}: {error}");
+        workers = fewer;
+    }
 }
 
 fn mib_up(bytes: u64) -> u64 {
@@ -144,29 +244,88 @@ mod tests {
         assert_eq!(available(Path::new("/nonexistent")), UNKNOWN);
     }
 
+    /// Of 98 MiB and 1024 inodes, which the kernel needs 2 MiB for, unpacked from the initramfs.
+    fn need() -> Need {
+        Need { bytes: 98 * MIB, inodes: 1024, working: 4 * MIB, freed: 30 * MIB, given_back: 40 * MIB }
+    }
+
+    fn refusal(need: Need, available: u64) -> TooLarge {
+        check(Kind::Unpacked, need, available).unwrap_err()
+    }
+
     #[test]
     fn a_root_that_does_not_fit_is_refused_with_both_numbers() {
-        let need = Need { bytes: 300 * MIB, inodes: 1024, working: 24 * MIB, freed: 0 };
-        let error = check(Kind::Unpacked, need, 200 * MIB).unwrap_err();
+        let error = refusal(Need { bytes: 298 * MIB, working: 24 * MIB, freed: 0, ..need() }, 200 * MIB);
         let text = error.to_string();
-        assert!(text.contains("needs 341 MiB of RAM (301 MiB unpacked, 40 MiB beside"), "{text}");
-        assert!(text.contains("and 200 MiB are available"), "{text}");
-        assert!(error.remedy().contains("141 MiB more RAM"), "{}", error.remedy());
+        let wanted =
+            "needs 325 MiB of RAM while it is unpacked (300 MiB unpacked, 24 MiB for the workers), and 200 MiB";
+        assert!(text.contains(wanted), "{text}");
+        assert!(error.remedy().contains("125 MiB more RAM"), "{}", error.remedy());
     }
 
     #[test]
     fn what_is_freed_in_time_makes_room_and_is_named_where_that_is_not_enough() {
-        let need = Need { bytes: 100 * MIB, inodes: 1024, working: 4 * MIB, freed: 30 * MIB };
-        assert!(check(Kind::Unpacked, Need { freed: 0, ..need }, 100 * MIB).is_err());
-        assert!(check(Kind::Unpacked, need, 100 * MIB).is_ok());
-        let text = check(Kind::Unpacked, need, 80 * MIB).unwrap_err().to_string();
-        assert!(text.contains("needs 91 MiB of RAM (101 MiB unpacked, 20 MiB beside"), "{text}");
-        assert!(text.contains("less 30 MiB of the image that are freed meanwhile), and 80 MiB"), "{text}");
+        let need = Need { working: 8 * MIB, ..need() };
+        assert!(check(Kind::Unpacked, Need { freed: 0, ..need }, 80 * MIB).is_err());
+        assert!(check(Kind::Unpacked, need, 80 * MIB).is_ok());
+        let text = refusal(need, 73 * MIB).to_string();
+        assert!(text.contains("needs 78 MiB of RAM while it is unpacked (100 MiB unpacked, 8 MiB for the"), "{text}");
+        assert!(text.contains("less 30 MiB of the image that are freed meanwhile), and 73 MiB"), "{text}");
+    }
+
+    #[test]
+    fn workers_and_services_take_the_same_memory_one_after_the_other() {
+        // 74 MiB while it is unpacked, 76 MiB when it runs: the larger of both, to the byte.
+        let enough = root(need()) + SERVICES - 40 * MIB;
+        assert!(check(Kind::Unpacked, need(), enough).is_ok());
+        let text = refusal(need(), enough - 1).to_string();
+        assert!(text.contains("needs 76 MiB of RAM to run (100 MiB unpacked, 16 MiB for the services"), "{text}");
+        assert!(text.contains("less 40 MiB of the initramfs that are freed before), and 75 MiB"), "{text}");
+        // With more for the workers, it is the other way round.
+        let need = Need { working: 16 * MIB, ..need() };
+        assert!(check(Kind::Unpacked, need, enough + 10 * MIB).is_ok());
+        let text = refusal(need, enough + 10 * MIB - 1).to_string();
+        assert!(text.contains("needs 86 MiB of RAM while it is unpacked"), "{text}");
+    }
+
+    #[test]
+    fn as_many_workers_are_taken_as_fit_and_one_is_the_least() {
+        // 10 MiB for each, and what they hold of the image is not freed.
+        let of = |given_back| {
+            move |workers: NonZeroUsize| {
+                let workers = workers.get() as u64;
+                let (working, freed) = (workers * 10 * MIB, (30 - workers) * MIB);
+                Ok::<_, TooLarge>(Need { working, freed, given_back, ..need() })
+            }
+        };
+        let four = NonZeroUsize::new(4).unwrap();
+        let taken =
+            |available, given_back| fit(four, available * MIB, of(given_back * MIB)).map(|(workers, _)| workers.get());
+        // They need 114, 103, 92 and 81 MiB.
+        assert_eq!(taken(114, 40), Ok(4));
+        assert_eq!(taken(113, 40), Ok(3));
+        assert_eq!(taken(92, 40), Ok(2));
+        assert_eq!(taken(81, 40), Ok(1));
+        let text = taken(80, 40).unwrap_err().to_string();
+        assert!(text.contains("needs 81 MiB of RAM") && text.contains("10 MiB for the workers"), "{text}");
+        // Where it is the services that do not fit, no number of workers changes that.
+        let text = taken(82, 20).unwrap_err().to_string();
+        assert!(text.contains("needs 96 MiB of RAM to run"), "{text}");
+    }
+
+    #[test]
+    fn an_initramfs_in_a_tmpfs_is_measured_and_a_root_on_storage_is_none() {
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        std::fs::write(folder.path().join("image"), vec![1; 3 << 20]).unwrap();
+        assert!(initramfs(folder.path()) >= 3 * MIB);
+        assert_eq!(initramfs(Path::new(env!("CARGO_MANIFEST_DIR"))), 0, "the sources lie on storage");
+        assert_eq!(initramfs(Path::new("/nonexistent")), 0);
+        assert!(!is_full(folder.path()) && !is_full(Path::new("/nonexistent")));
     }
 
     #[test]
     fn services_get_room_to_write_and_not_all_of_the_memory() {
-        let need = Need { bytes: 100 * MIB, inodes: 1000, working: MIB, freed: 0 };
+        let need = Need { bytes: 100 * MIB, inodes: 1000, working: MIB, ..Need::default() };
         let limits = check(Kind::Unpacked, need, 1001 * MIB).unwrap();
         assert!(limits.bytes > 500 * MIB && limits.bytes < 560 * MIB, "{limits:?}");
         assert!(limits.inodes > 100_000);
@@ -174,29 +333,34 @@ mod tests {
 
     #[test]
     fn an_image_that_is_mounted_takes_its_copy_and_leaves_the_rest_to_what_is_written() {
-        let need = Need { bytes: 100 * MIB, inodes: 0, working: 4 * MIB, freed: 0 };
-        let limits = check(Kind::Mounted, need, 300 * MIB).unwrap();
+        let need = Need { bytes: 100 * MIB, working: 4 * MIB, ..Need::default() };
+        let limits = check(Kind::Mounted, need, root(need) + 200 * MIB).unwrap();
         assert_eq!(limits.bytes, 100 * MIB);
         let text = check(Kind::Mounted, need, 110 * MIB).unwrap_err().to_string();
-        assert!(text.contains("needs 120 MiB of RAM (100 MiB for a copy of the image, 20 MiB beside it"), "{text}");
+        assert!(
+            text.contains("needs 121 MiB of RAM to run (100 MiB for a copy of the image, 20 MiB for the"),
+            "{text}"
+        );
         assert!(text.contains("and 110 MiB are available"), "{text}");
     }
 
     #[test]
     fn unknown_memory_does_not_stop_the_boot() {
-        assert!(check(Kind::Unpacked, Need { bytes: 300 * MIB, inodes: 1, working: 1, freed: 0 }, UNKNOWN).is_ok());
+        assert!(check(Kind::Unpacked, need(), UNKNOWN).is_ok());
     }
 
     proptest! {
         #[test]
         fn what_is_accepted_fits_and_what_fits_is_within_the_limits(
             bytes in any::<u64>(), inodes in any::<u64>(), working in any::<u64>(), freed in any::<u64>(),
-            available in any::<u64>(),
+            given_back in any::<u64>(), available in any::<u64>(),
         ) {
             // No more is freed than was written meanwhile.
             let freed = freed.min(bytes);
-            if let Ok(limits) = check(Kind::Unpacked, Need { bytes, inodes, working, freed }, available) {
-                prop_assert!(bytes < available.saturating_add(freed));
+            let need = Need { bytes, inodes, working, freed, given_back };
+            if let Ok(limits) = check(Kind::Unpacked, need, available) {
+                prop_assert!(bytes.saturating_add(working) <= available.saturating_add(freed));
+                prop_assert!(bytes.saturating_add(SERVICES) <= available.saturating_add(given_back));
                 prop_assert!(bytes <= limits.bytes && inodes <= limits.inodes);
             }
         }

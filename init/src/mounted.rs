@@ -184,7 +184,7 @@ impl Image {
         let each = if self.file_system.compression.contains("lzma") { block.max(LZMA) } else { block };
         let pieces = block.saturating_mul(PIECES).saturating_add(each.saturating_mul(processors));
         let bytes = if self.source.is_in_memory() { 0 } else { self.file_system.bytes };
-        Need { bytes, inodes: 0, working: DRIVER.saturating_add(pieces), freed: 0 }
+        Need { bytes, working: DRIVER.saturating_add(pieces), ..Need::default() }
     }
 
     /// Mounts it on `target`, writable within `limits`; the record names it `name`. Afterwards nothing is read any

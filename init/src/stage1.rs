@@ -1,5 +1,6 @@
 //! Stage 1: from the kernel's hand-over to the new root's init, step by step. Every failure ends in [`recovery`].
 
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -45,12 +46,25 @@ pub fn run() -> ! {
     let mut settings = Settings::default();
     let outcome = catch_unwind(AssertUnwindSafe(|| boot(&mut settings)));
     let reason = match outcome {
-        Ok(Err(reason)) => reason,
+        Ok(Err(reason)) => with_cause(reason),
         Ok(Ok(never)) => match never {},
         Err(payload) => Reason::of_panic(&*payload),
     };
     switch::discard_new_root();
     recovery::recover(&Failure { image: settings.root, reason }, settings.onfail)
+}
+
+/// A reason as it was found; or with what lies behind it, where the kernel has cut the initramfs short, and whatever is
+/// missing there is so for that.
+fn with_cause(reason: Reason) -> Reason {
+    if !memory::is_full(Path::new("/")) {
+        return reason;
+    }
+    let what = "the kernel had no room to unpack all of the initramfs, which may be a third of the RAM at most";
+    Reason {
+        what: format!("{what} (so {})", reason.what),
+        remedy: "Give the device more RAM, or put the root on storage".into(),
+    }
 }
 
 /// What cannot be.
@@ -138,11 +152,14 @@ fn unpack_root(
     verify::image(&settings.verify, &image.files())?;
 
     teller.step(step::MEMORY);
-    let limits = memory::check(memory::Kind::Unpacked, image.need()?, memory::available(Path::new("/proc/meminfo")))?;
+    let available = memory::available(Path::new("/proc/meminfo"));
+    let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let need = |workers| image.need(workers).map_err(Reason::from);
+    let (workers, limits) = memory::fit(processors, available, need)?;
     switch::mount_new_root(limits)?;
 
     teller.step(step::UNPACK);
-    let (root, notes) = image.unpack(Path::new(switch::NEW_ROOT), &settings.root)?;
+    let (root, notes) = image.unpack(Path::new(switch::NEW_ROOT), workers, &settings.root)?;
     for note in notes {
         teller.warn(note);
     }

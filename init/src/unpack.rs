@@ -1,10 +1,11 @@
 //! Step 7, by the crate `wim`: an opened root image, what it needs, and its unpacking with a line of figures. For images
 //! that are not unpacked, see [`crate::mounted`].
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::memory::Need;
+use crate::memory::{self, Need};
 
 /// Why an image cannot be booted.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Image {
     root: wim::Root,
+    is_ours: bool,
     consume: bool,
 }
 
@@ -44,11 +46,11 @@ impl Image {
     pub fn open(path: &Path, index: Option<&str>, is_ours: bool) -> Result<Image, Error> {
         let root = wim::root::open(path, index).map_err(|source| Error::Open { source })?;
         let consume = is_ours && root.files().iter().all(|(file, _)| wim::root::is_consumable(file));
-        Ok(Image { root, consume })
+        Ok(Image { root, is_ours, consume })
     }
 
-    fn options(&self) -> wim::UnpackOptions<'static> {
-        wim::UnpackOptions { consume: self.consume, ..wim::UnpackOptions::default() }
+    fn options(&self, workers: NonZeroUsize) -> wim::UnpackOptions<'static> {
+        wim::UnpackOptions { workers: Some(workers), consume: self.consume, ..wim::UnpackOptions::default() }
     }
 
     /// The files or the device that it lies in, in order, and how many bytes of each are the image.
@@ -56,18 +58,27 @@ impl Image {
         self.root.files()
     }
 
-    /// What it takes to unpack it.
-    pub fn need(&self) -> Result<Need, Error> {
-        let need = self.root.need_with(&self.options()).map_err(|source| Error::Open { source })?;
-        Ok(Need { bytes: need.bytes, inodes: need.inodes, working: need.working, freed: need.freed })
+    /// What it takes to unpack it by so many workers at most.
+    pub fn need(&self, workers: NonZeroUsize) -> Result<Need, Error> {
+        let need = self.root.need_with(&self.options(workers)).map_err(|source| Error::Open { source })?;
+        // Of a ramfs nobody knows what it holds, but for the image.
+        let image = if self.is_ours { self.root.source_bytes() } else { 0 };
+        let given_back = memory::initramfs(Path::new("/")).max(image);
+        let wim::Need { bytes, inodes, working, freed } = need;
+        Ok(Need { bytes, inodes, working, freed, given_back })
     }
 
-    /// Unpacks it into the empty folder `target`; the record names it `source`. The second value holds what could not
-    /// be reproduced here.
-    pub fn unpack(self, target: &Path, source: &str) -> Result<(link::boot::Root, Vec<String>), Error> {
+    /// Unpacks it into the empty folder `target` by so many workers at most; the record names it `source`. The second
+    /// value holds what could not be reproduced here.
+    pub fn unpack(
+        self,
+        target: &Path,
+        workers: NonZeroUsize,
+        source: &str,
+    ) -> Result<(link::boot::Root, Vec<String>), Error> {
         let (format, source_bytes) = (self.root.format().to_string(), self.root.source_bytes());
         let begin = Instant::now();
-        let options = self.options();
+        let options = self.options(workers);
         let report = self.root.unpack(target, &options).map_err(|source| Error::Unpack { source })?;
         let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
         let root = link::boot::Root {

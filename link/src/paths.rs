@@ -10,6 +10,8 @@ pub const NOTIFY: &str = "/run/mmos/notify";
 pub const STATE: &str = "/run/mmos/state";
 /// One bounded log per unit.
 pub const LOGS: &str = "/run/mmos/log";
+/// Cores of services, and what the kernel of the boot before said last.
+pub const CRASHES: &str = "/run/mmos/crashes";
 /// The [`crate::BootRecord`], written by `init`. Its presence is what `is_mmos()` asks for.
 pub const BOOT_RECORD: &str = "/run/mmos/boot.json";
 

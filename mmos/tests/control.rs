@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mmos::control::{Client, Ending, Error, State};
+use mmos::control::{Client, Ending, Error, LogQuery, State};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ fn reply(parameters: &Value) -> Vec<u8> {
 
 fn unit(state: &str) -> Value {
     json!({"name": "a.service", "description": "", "path": "/x", "start": "auto", "startFrom": "unit", "state": state,
-           "reason": "", "status": "", "restarts": 0, "pid": 5})
+           "reason": "", "status": "", "restarts": 0, "logOverwritten": 0, "logDropped": 0, "pid": 5})
 }
 
 impl Scripted {
@@ -190,7 +190,10 @@ fn errors_of_the_interface_become_errors_of_ours() {
 
 #[test]
 fn log_lines_come_one_by_one_several_in_one_read_and_end_with_the_last() {
-    let line = |seq: i64| json!({"seq": seq, "time": 1, "unit": "a.service", "priority": 6, "text": format!("{seq}")});
+    let line = |seq: i64| {
+        json!({"seq": seq, "time": 1, "unit": "a.service", "priority": 6, "text": format!("{seq}"),
+        "cursor": seq, "wall": 1, "source": "output", "identifier": "", "fields": {}})
+    };
     let mut bytes = Vec::new();
     for seq in 1..=3 {
         let mut one = json!({"parameters": {"entries": [line(seq)]}, "continues": true}).to_string().into_bytes();
@@ -200,12 +203,12 @@ fn log_lines_come_one_by_one_several_in_one_read_and_end_with_the_last() {
     bytes.extend(reply(&json!({"entries": [line(4), line(5)]})));
     let supervisor = Scripted::with(vec![vec![Step::Send(bytes)]]);
     let seqs: Vec<i64> =
-        supervisor.client().logs("a.service", 0, false).unwrap().map(|line| line.unwrap().seq).collect();
+        supervisor.client().logs(&LogQuery::of("a.service")).unwrap().map(|line| line.unwrap().seq).collect();
     assert_eq!(seqs, [1, 2, 3, 4, 5]);
     assert_eq!(
         supervisor.requests(),
         [json!({"method": "org.mmos.Manager.Logs", "more": true,
-                "parameters": {"name": "a.service", "lines": 0, "follow": false}})]
+                "parameters": {"units": ["a.service"], "lines": 0, "follow": false}})]
     );
 }
 
@@ -213,7 +216,7 @@ fn log_lines_come_one_by_one_several_in_one_read_and_end_with_the_last() {
 fn a_log_that_breaks_off_ends_with_one_error() {
     let bytes = b"{\"continues\":true,\"parameters\":{\"entries\":[]}}\0".to_vec();
     let supervisor = Scripted::with(vec![vec![Step::Send(bytes)]]);
-    let mut logs = supervisor.client().logs("a.service", 0, true).unwrap();
+    let mut logs = supervisor.client().logs(&LogQuery { follow: true, ..LogQuery::of("a.service") }).unwrap();
     assert!(matches!(logs.next(), Some(Err(Error::Gone { .. }))));
     assert!(logs.next().is_none());
 }

@@ -3,17 +3,20 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::failure::Failure;
+use crate::logs;
 use crate::screen::Screen;
+use crate::when;
 
 const EXAMPLES: &str = "\
 Examples:
   mmosctl status                     all units, and whether any failed
   mmosctl status memory-test         one unit, with its last output
   mmosctl logs -f memory-test        its output as it comes
+  mmosctl logs -p err --since 5min   what went wrong lately, the kernel's lines among them
   mmosctl restart memory-test        and wait until it is ready again
   mmosctl wait-boot --timeout 60 && run-the-line
   mmosctl status --json | jq -r '.units[] | select(.state == \"failed\").name'
@@ -36,7 +39,25 @@ States:
 Units from outside /etc/mmos that nobody started and that nothing starts are left out; --all shows them.";
 
 const LOGS_HELP: &str = "\
-Each line begins with its time: seconds since the kernel started, as in the kernel's log.";
+Without a unit, lines of all units come in one order, the kernel's among them. The unit \"kernel\" is the kernel,
+\"other\" whatever else writes to /dev/log or the journal's sockets.
+
+Each line begins with its time: seconds since the kernel started, as in the kernel's log; with --wall, UTC.
+
+A TIME for --since and --until is one of
+  5min, 2h 30s             so long ago
+  +12.5                    so many seconds after the kernel started, as lines show it
+  2026-01-31 14:05[:00]    UTC; without the day, today's; without the time, midnight
+
+Priorities: 0 emerg, 1 alert, 2 crit, 3 err, 4 warning, 5 notice, 6 info, 7 debug.";
+
+const CRASHES_HELP: &str = "\
+Examples:
+  mmosctl crashes
+  mmosctl crashes get 12345-77 /tmp/core && gdb /usr/bin/worker /tmp/core
+  mmosctl crashes get kernel-dmesg-ramoops-0 -
+
+Of one unit the first core and the last three are kept, and in all no more than a sixteenth part of memory holds.";
 
 const WAIT_HELP: &str = "\
 Exit status:
@@ -75,6 +96,46 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Which lines, and how.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The units whose lines to show
+    #[arg(value_name = "UNIT")]
+    pub units: Vec<String>,
+    /// Likewise, as with journalctl
+    #[arg(short = 'u', long = "unit", value_name = "UNIT")]
+    pub more_units: Vec<String>,
+    /// Go on with what comes, until ctrl-c
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The last LINES lines only; 0 is all that is kept
+    #[arg(short = 'n', long, value_name = "LINES", default_value_t = 0, hide_default_value = true)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub lines: u32,
+    /// Not before TIME
+    #[arg(long, value_name = "TIME", value_parser = when::parse, allow_hyphen_values = true)]
+    pub since: Option<i64>,
+    /// Not after TIME
+    #[arg(long, value_name = "TIME", value_parser = when::parse, allow_hyphen_values = true, conflicts_with = "follow")]
+    pub until: Option<i64>,
+    /// As urgent as PRIORITY or more: 0 to 7, or a name
+    #[arg(short, long, value_name = "PRIORITY", value_parser = logs::priority)]
+    pub priority: Option<u8>,
+    /// Show times of the wall clock, in UTC
+    #[arg(short, long)]
+    pub wall: bool,
+    /// Print one JSON object a line, with the names of the control interface
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with a crash.
+#[derive(Debug, Subcommand)]
+pub enum Crashes {
+    /// Write a core, or the kernel's record, to a file; "-" is standard output
+    Get { id: String, file: PathBuf },
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show all units, or one of them with its last output
@@ -104,19 +165,17 @@ pub enum Command {
         #[arg(required = true, value_name = "UNIT")]
         units: Vec<String>,
     },
-    /// Show a unit's output
+    /// Show what services and the kernel say
     #[command(after_help = LOGS_HELP)]
-    Logs {
-        unit: String,
-        /// Go on with what comes, until ctrl-c
-        #[arg(short, long)]
-        follow: bool,
-        /// The last LINES lines only; 0 is all that is kept
-        #[arg(short = 'n', long, value_name = "LINES", default_value_t = 0, hide_default_value = true)]
-        lines: u32,
-        /// Print one JSON object a line, with the names of the control interface
+    Logs(Logs),
+    /// Show cores of services, and what the kernel of the boot before said last
+    #[command(after_help = CRASHES_HELP, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+    Crashes {
+        /// Print JSON, with the names of the control interface
         #[arg(long)]
         json: bool,
+        #[command(subcommand)]
+        command: Option<Crashes>,
     },
     /// Wait until every unit that starts by itself is up, is done, or failed
     #[command(after_help = WAIT_HELP)]

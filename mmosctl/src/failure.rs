@@ -19,6 +19,12 @@ pub enum Failure {
     /// stdout did not take what we wrote.
     #[error("cannot write to the standard output: {0}")]
     Output(#[from] io::Error),
+    /// There is no such crash.
+    #[error("there is no crash {id}; `mmosctl crashes` lists those that are kept")]
+    NoCrash { id: String },
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    File { path: std::path::PathBuf, source: io::Error },
     /// A unit that does not exist, with a better name.
     #[error("there is no unit {asked}; did you mean {nearest}?")]
     Misspelt { asked: String, nearest: String },

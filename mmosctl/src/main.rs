@@ -10,6 +10,7 @@
 
 mod boot;
 mod cli;
+mod crashes;
 mod end;
 mod failure;
 mod jobs;
@@ -21,12 +22,13 @@ mod span;
 mod status;
 mod table;
 mod verify;
+mod when;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Crashes};
 use failure::Failure;
 use screen::Screen;
 
@@ -47,7 +49,9 @@ fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<ExitCode, Failure> {
         Command::Start { units } => jobs::run(socket, jobs::Job::Start, units, screen),
         Command::Stop { units } => jobs::run(socket, jobs::Job::Stop, units, screen),
         Command::Restart { units } => jobs::run(socket, jobs::Job::Restart, units, screen),
-        Command::Logs { unit, follow, lines, json } => logs::run(socket, unit, *follow, *lines, *json, screen),
+        Command::Logs(options) => logs::run(socket, options, screen),
+        Command::Crashes { json, command: None } => crashes::list(socket, *json, screen),
+        Command::Crashes { command: Some(Crashes::Get { id, file }), .. } => crashes::get(socket, id, file, screen),
         Command::WaitBoot { timeout, json } => boot::wait(socket, *timeout, *json, screen),
         Command::Verify { files, root, strict, json } => verify::run(root, files, *strict, *json, screen),
         Command::IsMmos => mode::run(screen),

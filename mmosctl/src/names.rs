@@ -19,6 +19,14 @@ const TYPES: [&str; 11] = [
     ".scope",
 ];
 
+/// Whose logs there are besides those of units.
+const NO_UNITS: [&str; 2] = ["kernel", "other"];
+
+/// The unit whose log a name means.
+pub fn of_log(name: &str) -> String {
+    if NO_UNITS.contains(&name) { name.to_owned() } else { full(name) }
+}
+
 /// The unit that a name means: one without a type is a service.
 pub fn full(name: &str) -> String {
     if TYPES.iter().any(|suffix| name.ends_with(suffix)) { name.to_owned() } else { format!("{name}.service") }

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use mmos::control::{self, Client, Mode, State, Unit};
+use mmos::control::{self, Client, LogQuery, Mode, State, Unit};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::logs::Style;
 use crate::names;
 use crate::screen::{Screen, Tone};
 use crate::span::{between, span, stamp};
@@ -65,12 +66,13 @@ pub fn detail(socket: &Path, name: &str, json: bool, screen: &mut Screen<'_>) ->
 
 /// Shows the end of a unit's output, where there is any.
 pub fn last_lines(client: Client, name: &str, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let lines = client.logs(name, LAST_LINES, false)?.collect::<Result<Vec<_>, _>>()?;
+    let query = LogQuery { lines: LAST_LINES, ..LogQuery::of(name) };
+    let lines = client.logs(&query)?.collect::<Result<Vec<_>, _>>()?;
     if !lines.is_empty() {
         screen.line(&[(Tone::Faint, &format!("  last output (all of it: mmosctl logs {name})"))])?;
     }
     for line in &lines {
-        crate::logs::show(line, "  ", screen)?;
+        crate::logs::show(line, "  ", Style::default(), screen)?;
     }
     Ok(())
 }
@@ -132,8 +134,17 @@ fn facts(unit: &Unit, now: i64) -> Vec<(&'static str, String)> {
         fact("restarts", &unit.restarts.to_string());
     }
     fact("last end", &last_end(unit));
+    fact("log", &lost(unit));
     fact("file", &unit.path);
     facts
+}
+
+/// What the log no longer has, or never had.
+fn lost(unit: &Unit) -> String {
+    let lines = |n: i64, what: &str| format!("{n} {} {what}", if n == 1 { "line" } else { "lines" });
+    let parts = [(unit.logDropped, "never kept"), (unit.logOverwritten, "gave way to newer ones")];
+    let parts: Vec<String> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| lines(*n, what)).collect();
+    parts.join(", ")
 }
 
 fn last_end(unit: &Unit) -> String {
@@ -145,7 +156,7 @@ fn last_end(unit: &Unit) -> String {
 }
 
 /// The name of a signal whose number is the same on all architectures that we run on (signal(7)).
-fn signal_name(number: i64) -> &'static str {
+pub fn signal_name(number: i64) -> &'static str {
     match number {
         1 => " (HUP)",
         2 => " (INT)",
@@ -221,5 +232,8 @@ mod tests {
         assert_eq!(text("last end"), Some("killed by signal 11 (SEGV)"));
         assert_eq!(text("file"), Some("/etc/mmos/units/x.service"));
         assert_eq!(text("reason"), None);
+        assert_eq!(text("log"), None);
+        (unit.logDropped, unit.logOverwritten) = (1, 20);
+        assert_eq!(lost(&unit), "1 line never kept, 20 lines gave way to newer ones");
     }
 }

@@ -143,6 +143,8 @@ pub mod tests {
             exitSignal: None,
             startedAt: None,
             activeAt: None,
+            logOverwritten: 0,
+            logDropped: 0,
         }
     }
 

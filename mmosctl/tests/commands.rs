@@ -118,7 +118,8 @@ fn start_waits_and_reports_each_unit_in_turn() {
     assert!(out.contains("line 3"), "the last output of the unit that failed is missing: {out}");
     assert!(err.contains("flaky.service: ended 5 times within 10 s"), "{err}");
     assert!(err.contains("typo.service cannot be started: /etc/mmos/units/typo.service:4"), "{err}");
-    let asked = supervisor.asked.lock().unwrap().clone();
+    let asked: Vec<String> = supervisor.asked.lock().unwrap().clone();
+    let asked: Vec<&String> = asked.iter().filter(|what| what.starts_with("start")).collect();
     assert_eq!(asked, ["start flaky.service", "start hello.service", "start typo.service"]);
 }
 
@@ -144,6 +145,61 @@ fn logs_shows_all_or_the_last_lines() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_i64().unwrap())
         .collect();
     assert_eq!(seqs, [2, 3]);
+}
+
+#[test]
+fn logs_of_several_units_say_whose_a_line_is_and_what_was_asked_for() {
+    let supervisor = usual();
+    let said = stdout(&supervisor.run(&["logs", "-p", "err", "--since", "+1.5", "--wall", "hello", "-u", "kernel"]));
+    assert_eq!(
+        said,
+        "2026-01-31T14:05:01.000000Z hello: line 1\n\
+         2026-01-31T14:05:02.000000Z hello: line 2\n\
+         2026-01-31T14:05:03.000000Z hello helper[7]: line 3\n"
+    );
+    assert!(stdout(&supervisor.run(&["logs", "-n1"])).ends_with("    3.000000 hello helper[7]: line 3\n"));
+    let asked = supervisor.asked.lock().unwrap().clone();
+    let units = r#"["hello.service", "kernel"]"#;
+    assert_eq!(
+        asked,
+        [
+            format!("logs {units} since Some(1500000) until None priority Some(3) after None"),
+            "logs [] since None until None priority None after None".to_owned(),
+        ]
+    );
+    for wrong in [&["-p", "loud"][..], &["--since", "soon"], &["-f", "--until", "1s"], &["-n", "10001"]] {
+        let output = supervisor.run(&[&["logs"], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn crashes_are_listed_and_a_core_comes_back_whole() {
+    let supervisor = usual();
+    let said = stdout(&supervisor.run(&["crashes"]));
+    assert_eq!(
+        said,
+        "kernel-dmesg-ramoops-0  boot before  kernel         Kernel panic - not syncing: x\n\
+         12345-77                12.345000    hello.service  hello[77] killed by signal 11 (SEGV), 390 KiB, the rest was cut off\n"
+    );
+    let json: serde_json::Value = serde_json::from_slice(&supervisor.run(&["crashes", "--json"]).stdout).unwrap();
+    assert_eq!((&json[1]["program"], &json[0]["kind"]), (&"/usr/bin/hello".into(), &"kernel".into()));
+    let folder = supervisor.socket.parent().unwrap();
+    let core = b"core ".repeat(100_000);
+    let file = std::fs::File::create(folder.join("core.lz4")).unwrap();
+    let mut encoder = lz4_flex::frame::FrameEncoder::new(file);
+    std::io::Write::write_all(&mut encoder, &core).unwrap();
+    encoder.finish().unwrap();
+    let target = folder.join("core");
+    let output = supervisor.run(&["crashes", "get", "12345-77", target.to_str().unwrap()]);
+    assert_eq!((stderr(&output), output.status.code()), (String::new(), Some(0)));
+    assert!(std::fs::read(&target).unwrap() == core);
+    assert!(supervisor.run(&["crashes", "get", "12345-77", "-"]).stdout == core);
+    for (id, message) in [("1-1", "there is no crash 1-1"), ("kernel-dmesg-ramoops-0", "/nowhere: No such file")] {
+        let output = supervisor.run(&["crashes", "get", id, "-"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
 }
 
 #[test]
@@ -294,19 +350,21 @@ fn logs_follow_goes_on_after_the_supervisors_death_without_a_line_twice() {
     let socket = folder.path().join("control");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let reply = |seq: i64, continues: bool| {
-        let line =
-            serde_json::json!({"seq": seq, "time": seq, "unit": "a", "priority": 6, "text": format!("line {seq}")});
+        let line = serde_json::json!({
+            "seq": seq, "cursor": 100 + seq, "time": seq, "wall": seq, "unit": "a", "priority": 6, "source": "output",
+            "identifier": "", "fields": {}, "text": format!("line {seq}"),
+        });
         format!("{}\0", serde_json::json!({"continues": continues, "parameters": {"entries": [line]}}))
     };
     let supervisor = std::thread::spawn(move || {
         let mut asked = Vec::new();
-        for replies in [vec![reply(7, true), reply(8, true)], vec![reply(7, true), reply(8, true), reply(9, false)]] {
+        for replies in [vec![reply(7, true), reply(8, true)], vec![reply(9, false)]] {
             let (stream, _) = listener.accept().unwrap();
             let mut request = Vec::new();
             BufReader::new(&stream).read_until(0, &mut request).unwrap();
             request.pop();
             let request: serde_json::Value = serde_json::from_slice(&request).unwrap();
-            asked.push(request["parameters"]["lines"].as_i64().unwrap());
+            asked.push(request["parameters"]["after"].as_i64());
             std::io::Write::write_all(&mut &stream, replies.concat().as_bytes()).unwrap();
         }
         asked
@@ -314,5 +372,5 @@ fn logs_follow_goes_on_after_the_supervisors_death_without_a_line_twice() {
     let output = mmosctl().arg("--socket").arg(&socket).args(["logs", "-f", "-n", "2", "a"]).output().unwrap();
     assert_eq!(stdout(&output), "    0.000007 line 7\n    0.000008 line 8\n    0.000009 line 9\n");
     assert_eq!(stderr(&output), "mmosctl: the supervisor was started anew; going on\n");
-    assert_eq!(supervisor.join().unwrap(), [2, 0]);
+    assert_eq!(supervisor.join().unwrap(), [None, Some(108)]);
 }

@@ -35,9 +35,9 @@ const TAIL: &str = "
 Every program also holds the Rust standard library (MIT OR Apache-2.0, with parts under BSD-2-Clause and others: see
 `COPYRIGHT` of the toolchain), and the device programs the GNU C Library (LGPL-2.1-or-later), both linked statically.
 
-wimlib and the GNU C Library are under the LGPL. Whoever passes on a program that is linked statically with them must
-enable its recipient to link it with another version of them: the whole source of these programs, which this repository
-is, with `cargo build` does.
+wimlib, which is in `mmos-image` alone, and the GNU C Library are under the LGPL. Whoever passes on a program that is
+linked statically with them must enable its recipient to link it with another version of them: the whole source of these
+programs, which this repository is, with `cargo build` does.
 
 Not linked, but in the images that `mmos-image` builds: the Linux kernel (GPL-2.0-only WITH Linux-syscall-note), BusyBox
 (GPL-2.0-only), and the Debian packages that an image definition lists, each with its `/usr/share/doc/*/copyright` in
@@ -87,9 +87,32 @@ impl Packages {
                 }
             }
         }
-        linked.retain(|id| !self.by_id[id]["source"].is_null());
+        let built = built_for(roots);
+        linked.retain(|id| {
+            let package = &self.by_id[id];
+            let named = format!("{} v{}", package["name"].as_str().unwrap(), package["version"].as_str().unwrap());
+            !package["source"].is_null() && built.contains(&named)
+        });
         linked
     }
+}
+
+/// What is built for `roots` and nothing else, as `NAME vVERSION`: the metadata know the features of the whole workspace
+/// alone, where a crate may be asked for by another of ours.
+fn built_for(roots: &[&str]) -> BTreeSet<String> {
+    let mut built = BTreeSet::new();
+    for root in roots {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--package", root, "--edges=normal", "--prefix=none", "--format={p}", "--offline"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        // NAME vVERSION, and where it comes from.
+        built.extend(text.lines().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")));
+    }
+    built
 }
 
 fn document() -> String {

@@ -2,23 +2,28 @@
 //! of clients, and goes on whatever fails. How it begins, and takes over from one that died, is in [`crate::startup`].
 
 mod hear;
+mod logs;
 mod serve;
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 
 use link::FromInit;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::time::Timespec;
 
 use crate::control::methods::Mode;
-use crate::control::{Clients, Listener, Pending};
+use crate::control::{ClientId, Clients, Listener};
+use crate::crash::Folder;
 use crate::graph::UnitId;
 use crate::host::Host;
 use crate::host::real::RealHost;
 use crate::host::sys;
 use crate::host::token::Token;
-use crate::machine::{Event, Exit, Role, WaiterId};
+use crate::log::inlets::Inlets;
+use crate::log::kmsg::Kmsg;
+use crate::log::streams::Streams;
+use crate::machine::{Event, Exit, Now, Role, WaiterId};
 use crate::notify::NotifySocket;
 use crate::supervisor::Supervisor;
 
@@ -44,7 +49,19 @@ pub struct Daemon {
     pub mode: Mode,
     /// Processes that were taken over and are gone, and when nobody will know how they ended.
     pub unreported: BTreeMap<(UnitId, Role), u64>,
+    /// The kernel's log, if it is read and could be opened.
+    pub kmsg: Option<Kmsg>,
+    /// `/dev/log` and the journal's native socket.
+    pub inlets: Inlets,
+    /// Streams to the journal.
+    pub streams: Streams,
+    /// Where crashes are kept.
+    pub crashes: Option<Folder>,
+    /// When this turn of the loop began (`CLOCK_BOOTTIME`): the time of the lines that are read in it.
+    time: u64,
     clients: Clients,
+    /// Clients that are to be sent more lines of a log at once.
+    unfinished: BTreeSet<ClientId>,
     next_waiter: WaiterId,
     shutdown_at: Option<u64>,
     /// No descriptor is left for another client: when to look again.
@@ -63,7 +80,13 @@ impl Daemon {
             signals: None,
             mode,
             unreported: BTreeMap::new(),
+            kmsg: None,
+            inlets: Inlets::default(),
+            streams: Streams::default(),
+            crashes: None,
+            time: link::boot::now_us(),
             clients: Clients::default(),
+            unfinished: BTreeSet::new(),
             next_waiter: 0,
             shutdown_at: None,
             deaf_until: None,
@@ -79,6 +102,7 @@ impl Daemon {
             self.supervisor.tick();
             self.pass_time();
             self.answer();
+            self.send_lines();
             if self.supervisor.is_stopped() && self.supervisor.host.channel().is_none() {
                 return;
             }
@@ -94,6 +118,7 @@ impl Daemon {
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
             }
+            self.hear_logs();
             // Last words count: what a service said before it ended is heard before its end is seen.
             self.hear_notify();
             for event in &events {
@@ -110,7 +135,9 @@ impl Daemon {
             Token::Init => self.hear_init(flags),
             Token::Signals => self.hear_signals(),
             // Heard before all others.
-            Token::Notify => {}
+            Token::Notify | Token::Kmsg | Token::Syslog | Token::Journal => {}
+            Token::Streams => self.accept_streams(),
+            Token::Stream(id) => self.read_stream(id),
             Token::Listener => self.accept(),
             Token::Client(id) => self.serve(id, flags),
             Token::Output(id) => self.read_output(id, false),
@@ -138,9 +165,20 @@ impl Daemon {
 
     /// How long there is nothing to do.
     fn timeout(&self) -> Option<Timespec> {
-        let now = self.supervisor.host.now().mono;
+        if !self.unfinished.is_empty() {
+            return Some(Timespec::default());
+        }
+        let Now { mono: now, boot } = self.supervisor.host.now();
         let mut next = self.supervisor.machine.next_deadline();
+        let logs = [
+            self.supervisor.host.pipes.next_opening(),
+            self.streams.next_opening(),
+            self.supervisor.host.store.next_deadline(),
+        ];
+        // Theirs is the clock that goes on while the machine sleeps.
+        let logs = logs.into_iter().flatten().min().map(|at| now.saturating_add(at.saturating_sub(boot)));
         let mut at = |time: Option<u64>| next = [next, time].into_iter().flatten().min();
+        at(logs);
         at(self.unreported.values().min().copied());
         at(self.shutdown_at);
         at(self.deaf_until);
@@ -167,6 +205,7 @@ impl Daemon {
             self.listen(EventFlags::IN);
         }
         self.supervisor.host.search_bus();
+        self.pass_time_in_logs();
         for id in self.supervisor.host.lingering() {
             self.supervisor.event(id, Event::Empty);
         }
@@ -256,15 +295,6 @@ impl Daemon {
         }
     }
 
-    fn read_output(&mut self, id: UnitId, last: bool) {
-        let time = self.supervisor.host.now().boot;
-        if self.supervisor.host.outputs.drain(id, time, last) || last {
-            for client in self.clients.waiting(|pending| matches!(pending, Pending::Lines(lines) if lines.unit == id)) {
-                self.go_on(client);
-            }
-        }
-    }
-
     fn started(&mut self, id: UnitId, role: Role) {
         if self.supervisor.host.started(id, role) == Some(true) && role == Role::Main {
             self.supervisor.event(id, Event::Executed);
@@ -297,36 +327,6 @@ impl Daemon {
         let grace = if self.supervisor.host.channel().is_some() { REPORT_GRACE } else { 0 };
         let at = self.supervisor.host.now().mono.saturating_add(grace);
         self.unreported.entry((id, role)).or_insert(at);
-    }
-
-    /// Watches the sockets and gives them to PID 1 to keep.
-    pub fn open_sockets(&mut self, notify: Option<OwnedFd>, control: Option<OwnedFd>, run: &std::path::Path) {
-        let fresh = (notify.is_none(), control.is_none());
-        let made = notify.map_or_else(|| NotifySocket::bind(&run.join("notify")), |fd| Ok(NotifySocket::from_fd(fd)));
-        match made {
-            Ok(socket) => {
-                self.keep(Token::Notify, "notify", socket.as_fd(), fresh.0);
-                self.notify = Some(socket);
-            }
-            Err(error) => log::error!("no notify socket: {error}; services of Type=notify cannot get ready"),
-        }
-        let made = control.map_or_else(|| Listener::bind(&run.join("control")), |fd| Ok(Listener::from_fd(fd)));
-        match made {
-            Ok(socket) => {
-                self.keep(Token::Listener, "control", socket.as_fd(), fresh.1);
-                self.listener = Some(socket);
-            }
-            Err(error) => log::error!("no control socket: {error}; services run, and cannot be asked about"),
-        }
-    }
-
-    fn keep(&self, token: Token, name: &str, fd: std::os::fd::BorrowedFd<'_>, fresh: bool) {
-        if let Err(error) = self.supervisor.host.watch(fd, token, EventFlags::IN) {
-            log::error!("the socket {name} cannot be watched: {error}");
-        }
-        if fresh {
-            self.supervisor.host.store(name, fd);
-        }
     }
 }
 

@@ -10,13 +10,14 @@
 //! ```
 
 pub mod control;
+pub mod crash;
 pub mod daemon;
 pub mod graph;
 pub mod host;
 pub mod load;
+pub mod log;
 pub mod machine;
 pub mod notify;
-pub mod output;
 pub mod profile;
 pub mod startup;
 pub mod supervisor;

@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use link::{BootRecord, Channel, Ending, FromInit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::control::methods::Mode;
+use crate::crash;
 use crate::daemon::{Daemon, exit_of};
 use crate::graph::{Graph, UnitId};
 use crate::host::real::{Adopted, RealHost};
 use crate::host::sys;
 use crate::host::token::Token;
+use crate::log::store::{self, Bounds};
 use crate::machine::{Event, Machine, Phase, Role, UnitState};
 use crate::profile::{self, ImageInfo, Profile};
 use crate::supervisor::Supervisor;
@@ -37,6 +40,26 @@ pub struct Options {
     pub profile: Option<String>,
     /// Where services' cgroups are; `None` does without.
     pub cgroup: Option<PathBuf>,
+    /// How much is kept of logs; `None` goes by the machine's memory.
+    pub logs: Option<Bounds>,
+    /// The kernel's log; `None` is `/dev/kmsg` on a device, and nothing elsewhere.
+    pub kmsg: Option<PathBuf>,
+    /// Where the journal's sockets are; `None` is `/run/systemd/journal` on a device, and beneath `run` elsewhere.
+    pub journal: Option<PathBuf>,
+    /// What the kernel of the boot before left; `None` is `/sys/fs/pstore` on a device, and nothing elsewhere.
+    pub pstore: Option<PathBuf>,
+}
+
+impl Options {
+    /// Where crashes are kept.
+    pub fn crashes(&self) -> crash::Folder {
+        crash::Folder::new(&self.run.join("crashes"), memory())
+    }
+
+    /// Whether this is the supervisor of a device, and not one that runs beside another Linux.
+    fn is_device(&self) -> bool {
+        self.run == Path::new(link::paths::RUN)
+    }
 }
 
 impl Default for Options {
@@ -46,6 +69,10 @@ impl Default for Options {
             run: PathBuf::from(link::paths::RUN),
             profile: None,
             cgroup: Some(PathBuf::from("/sys/fs/cgroup/mmos")),
+            logs: None,
+            kmsg: None,
+            journal: None,
+            pstore: None,
         }
     }
 }
@@ -70,7 +97,8 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
         sys::adopt_orphans();
     }
     let mut handover = channel.as_ref().map(take_over).unwrap_or_default();
-    let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), channel)?;
+    let bounds = options.logs.unwrap_or_else(|| Bounds::of_memory(memory()));
+    let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), bounds, channel)?;
     host.descriptors = descriptors;
 
     let (mode, profile) = mode_and_profile(options);
@@ -87,6 +115,12 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     }
 
     let mut daemon = Daemon::new(Supervisor::new(machine, host), mode);
+    let kmsg = options.kmsg.clone().or_else(|| options.is_device().then(|| PathBuf::from("/dev/kmsg")));
+    if let Some(path) = kmsg {
+        daemon.open_kmsg(&path);
+    }
+    daemon.crashes = Some(options.crashes());
+    open_journal(&mut daemon, options, &mut handover.stored);
     daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);
     if let Some(signals) = signals {
         if let Err(error) = daemon.supervisor.host.watch(signals.as_fd(), Token::Signals, EventFlags::IN) {
@@ -100,8 +134,72 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
         daemon.supervisor.shutdown(ending);
     }
     daemon.supervisor.boot(&taken_over);
+    // What is to run is on its way already: this takes a moment where the kernel left much.
+    prepare_for_crashes(options);
     daemon.run();
     Ok(())
+}
+
+/// Opens the sockets by which others than services log; on a device where programs look for them.
+fn open_journal(daemon: &mut Daemon, options: &Options, stored: &mut BTreeMap<String, OwnedFd>) {
+    let folder = match (&options.journal, options.is_device()) {
+        (Some(folder), _) => folder.clone(),
+        (None, true) => PathBuf::from("/run/systemd/journal"),
+        (None, false) => options.run.join("journal"),
+    };
+    if options.is_device() {
+        // More than the usual ten messages may wait for a supervisor that is being started anew; unix(7).
+        if let Err(error) = std::fs::write("/proc/sys/net/unix/max_dgram_qlen", "512") {
+            log::debug!("senders to /dev/log wait for each other sooner than need be: {error}");
+        }
+    }
+    daemon.open_journal(&folder, stored);
+    let target = folder.join("dev-log");
+    if options.is_device()
+        && !std::fs::read_link("/dev/log").is_ok_and(|link| link == target)
+        && let Err(error) = link_anew(&target, Path::new("/dev/log"))
+    {
+        log::error!("/dev/log cannot be made: {error}; what is written to it is lost");
+    }
+}
+
+fn link_anew(target: &Path, path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => std::os::unix::fs::symlink(target, path),
+    }
+}
+
+/// Has cores kept, and copies what the kernel of the boot before left.
+fn prepare_for_crashes(options: &Options) {
+    // Our own death leaves none: until a core is written its process is not gone, and PID 1 could not start the next
+    // supervisor. Programs that we execute are dumpable again; prctl(2), PR_SET_DUMPABLE.
+    if options.is_device()
+        && let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+    {
+        log::warn!("should the supervisor die, its core will hold up the next one: {error}");
+    }
+    if options.is_device()
+        && let Err(error) = crash::core::install(Path::new(link::paths::SVCMGR), Path::new("/proc"))
+    {
+        log::error!("cores will not be kept: {error}");
+    }
+    let pstore = options.pstore.clone().or_else(|| options.is_device().then(|| PathBuf::from("/sys/fs/pstore")));
+    if let Some(pstore) = pstore {
+        if options.is_device()
+            && let Err(error) = crash::pstore::mount(&pstore)
+        {
+            log::warn!("{}: {error}; what the kernel of the boot before said last is not seen", pstore.display());
+        }
+        crash::pstore::import(&pstore, &options.crashes());
+    }
+}
+
+fn memory() -> u64 {
+    store::memory().unwrap_or_else(|error| {
+        log::warn!("how much memory there is cannot be known: {error}; logs and crashes are kept small");
+        0
+    })
 }
 
 /// Receives what PID 1 kept, until it says that this is all.
@@ -251,7 +349,7 @@ fn restore(
         if let Err(error) = host.watch(fd.as_fd(), Token::Output(id), EventFlags::IN) {
             log::error!("{name}: its output cannot be watched: {error}");
         }
-        if let Err(error) = host.outputs.adopt(id, name, fd) {
+        if let Err(error) = host.adopt_output(id, machine.unit(id), fd) {
             log::error!("{name}: its output cannot be taken over: {error}");
         }
     }

@@ -42,7 +42,7 @@ fn try_said_by(device: &Device, lines: &str, script: &str) -> Result<Vec<String>
     std::fs::write(path, unit).unwrap();
     let svcmgr = device.start();
     let result = device.client().call("Start", json!({"name": "t"}));
-    let logs = device.client().call("Logs", json!({"name": "t", "lines": 0, "follow": false})).unwrap();
+    let logs = device.client().call("Logs", json!({"units": ["t"], "lines": 0, "follow": false})).unwrap();
     assert!(!device.run().join("private/t.service").exists(), "a private folder outlived its service");
     drop(svcmgr);
     let said =
@@ -305,7 +305,7 @@ fn a_root_directory_is_all_that_is_seen() {
     std::fs::write(root.join("hosts-name"), "").unwrap();
     let _svcmgr = device.start();
     device.client().call("Start", json!({"name": "r"})).unwrap();
-    let logs = device.client().call("Logs", json!({"name": "r", "lines": 0, "follow": false})).unwrap();
+    let logs = device.client().call("Logs", json!({"units": ["r"], "lines": 0, "follow": false})).unwrap();
     let said: Vec<&str> = logs["entries"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap()).collect();
     assert_eq!(said[..8], ["bin", "dev", "hosts-name", "proc", "run", "sys", "tmp", "device"]);
     assert_eq!(said.last(), Some(&"read-only"));

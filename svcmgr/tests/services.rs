@@ -205,7 +205,7 @@ fn environment_user_and_directory_are_those_of_the_unit() {
     device.file("root/etc/group", "audio:x:29:tester\n");
     let _svcmgr = device.start();
     device.client().call("Start", json!({"name": "e"})).unwrap();
-    let logs = device.client().call("Logs", json!({"name": "e", "lines": 0, "follow": false})).unwrap();
+    let logs = device.client().call("Logs", json!({"units": ["e"], "lines": 0, "follow": false})).unwrap();
     let lines: Vec<&str> = logs["entries"].as_array().unwrap().iter().map(|l| l["text"].as_str().unwrap()).collect();
     // ls itself has opened the folder that it lists.
     assert_eq!(lines, ["4242", "4343 29", "/tmp", "1|two words|/home/tester", "no terminal", "4"]);
@@ -230,7 +230,7 @@ fn a_process_gets_the_mask_limits_and_priority_of_its_unit() {
     let _svcmgr = device.start();
     let lines = |name: &str| -> Vec<String> {
         device.client().call("Start", json!({"name": name})).unwrap();
-        let logs = device.client().call("Logs", json!({"name": name, "lines": 0, "follow": false})).unwrap();
+        let logs = device.client().call("Logs", json!({"units": [name], "lines": 0, "follow": false})).unwrap();
         let entries = logs["entries"].as_array().unwrap();
         entries.iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect()
     };

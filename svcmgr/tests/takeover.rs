@@ -197,9 +197,57 @@ fn killing_the_supervisor_leaves_every_service_and_its_status_as_they_were() {
         (unit["state"] == "active" && unit["pid"] != b["pid"]).then_some(unit)
     });
     assert_eq!(again["restarts"], 1, "{}", device.log());
-    let logs = call(&device, "Logs", json!({"name": "a", "lines": 0, "follow": false})).unwrap();
+    let logs = call(&device, "Logs", json!({"units": ["a"], "lines": 0, "follow": false})).unwrap();
     let seqs: Vec<i64> = logs["entries"].as_array().unwrap().iter().map(|line| line["seq"].as_i64().unwrap()).collect();
     assert!(seqs.len() > 2 && seqs.windows(2).all(|pair| pair[0] < pair[1]), "{seqs:?}");
+}
+
+#[test]
+fn lines_go_on_through_the_supervisors_death_also_one_that_is_half_said() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let script = "echo whole; printf half; touch DIR/half; while ! test -e DIR/go; do sleep 0.01; done; echo \" and half\"; echo last; sleep 1000";
+    let device = Device::new(&[("a.service", &format!("[Service]\nExecStart=/bin/sh -c '{script}'\n{RUNS}"))]);
+    let mut init = Init::new(&device);
+    init.wait_state("a", "active");
+    let logs = |device: &Device, after: Option<i64>| -> Option<Vec<(i64, i64, String)>> {
+        let parameters = json!({"units": ["a"], "lines": 0, "follow": false, "after": after});
+        let reply = call(device, "Logs", parameters)?;
+        let line =
+            |line: &Value| Some((line["seq"].as_i64()?, line["cursor"].as_i64()?, line["text"].as_str()?.to_owned()));
+        reply["entries"].as_array()?.iter().map(line).collect()
+    };
+    let before = init.until("the first line is kept", |device| {
+        logs(device, None).filter(|lines| !lines.is_empty() && device.dir.path().join("half").exists())
+    });
+    assert_eq!((before.len(), before[0].0, before[0].2.as_str()), (1, 1, "whole"));
+    init.kill_svcmgr(Signal::KILL);
+    device.file("go", "");
+    init.spawn();
+    // Who was cut off goes on after the line that it saw last.
+    let after =
+        init.until("the others are kept", |device| logs(device, Some(before[0].1)).filter(|lines| lines.len() > 1));
+    let said: Vec<(i64, &str)> = after.iter().map(|(seq, _, text)| (*seq, text.as_str())).collect();
+    assert_eq!(said, [(2, "half and half"), (3, "last")]);
+}
+
+#[test]
+fn what_is_sent_to_the_journal_while_nobody_supervises_is_kept() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let device = device();
+    let mut init = Init::new(&device);
+    init.wait_state("a", "active");
+    init.kill_svcmgr(Signal::KILL);
+    let sender = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    sender.send_to(b"<14>by syslog", device.run().join("journal/dev-log")).unwrap();
+    sender.send_to(b"MESSAGE=natively\n", device.run().join("journal/socket")).unwrap();
+    init.spawn();
+    let mut said = init.until("both are kept", |device| {
+        let reply = call(device, "Logs", json!({"units": ["other"], "lines": 0, "follow": false}))?;
+        let lines = reply["entries"].as_array()?.iter().map(|line| line["text"].as_str().map(str::to_owned));
+        lines.collect::<Option<Vec<String>>>().filter(|lines| lines.len() == 2)
+    });
+    said.sort();
+    assert_eq!(said, ["by syslog", "natively"]);
 }
 
 #[test]

@@ -232,6 +232,15 @@ impl Vm {
         self.wait_for_end()
     }
 
+    /// Has the guest's kernel panic. The machine must be one that starts again (`-action reboot=reset`): commands after
+    /// this go to the shell of its next boot.
+    pub fn panic_and_come_back(&mut self) -> anyhow::Result<()> {
+        self.must("true")?;
+        self.shell.send("echo c > /proc/sysrq-trigger\n")?;
+        self.shell_is_ready = false;
+        Ok(())
+    }
+
     /// QEMU's monitor.
     pub fn monitor(&mut self) -> anyhow::Result<&mut Qmp> {
         self.monitor.as_mut().context("the machine has ended")

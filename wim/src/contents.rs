@@ -129,7 +129,7 @@ impl<'a> Contents<'a> {
         let chunk_len = usize::try_from(chunk_size).unwrap_or(usize::MAX);
         for ((from, to), out) in spans.iter().zip(self.out.chunks_mut(chunk_len)) {
             let chunk = slice(&self.input, from.saturating_sub(*begin), to.saturating_sub(*begin)).ok_or(TABLE)?;
-            self.codec.chunk(header.compression, header.chunk_size, chunk, out)?.map_err(|_| BAD_CHUNK)?;
+            self.codec.chunk(header.compression, header.chunk_size, chunk, out).map_err(|_| BAD_CHUNK)?;
         }
         Ok(&self.out)
     }
@@ -146,8 +146,8 @@ impl<'a> Contents<'a> {
         let begin = (chunk as u64).saturating_mul(solid.chunk_size.into());
         read_into(self.wim.parts.source(solid.part), from, to.saturating_sub(from), &mut self.input)?;
         resize(&mut self.out, solid.size.saturating_sub(begin).min(solid.chunk_size.into()))?;
-        let unpacked = self.codec.chunk(solid.compression, solid.chunk_size, &self.input, &mut self.out)?;
-        unpacked.map_err(|_| BAD_CHUNK)?;
+        let (format, size) = (solid.compression, solid.chunk_size);
+        self.codec.chunk(format, size, &self.input, &mut self.out).map_err(|_| BAD_CHUNK)?;
         self.held = Some((resource, chunk));
         Ok(&self.out)
     }

@@ -246,11 +246,9 @@ impl Listing {
             From::Wim(wim) => {
                 let prepared = Prepared::of(wim, part).map_err(|source| self.in_wim(source))?;
                 // A part of an image is no reason to destroy it.
-                let options = UnpackOptions { consume: false, ..*options };
-                let report = prepared.unpack(wim, &[], &target, &options).map_err(|failure| match failure {
+                let report = prepared.unpack(wim, None, &target, options).map_err(|failure| match failure {
                     unpack::Failure::Image(source) => self.in_wim(source),
                     unpack::Failure::Target(error) => error.into(),
-                    unpack::Failure::Consume(path, source) => Error::Io { path, action: "free".into(), source },
                 })?;
                 // The root of the part was there.
                 Ok(Report { entries: report.entries.saturating_sub(1), ..report })

@@ -172,7 +172,7 @@ pub(crate) fn read_whole(
             resize(&mut chunk, chunk_len(input, unpacked)?.into())?;
             input.exact(&mut chunk, what)?;
             let bad = |_| WimError::Damaged { what, offset, why: "it does not decompress".into() };
-            codec.chunk(layout.compression, layout.chunk_size, &chunk, &mut out)?.map_err(bad)?;
+            codec.chunk(layout.compression, layout.chunk_size, &chunk, &mut out).map_err(bad)?;
         } else {
             input.exact(&mut out, what)?;
         }

@@ -232,7 +232,7 @@ pub(crate) fn read_whole(
         let begin = begin.saturating_add(layout.lead());
         read_into(source, at.offset.saturating_add(begin), end.saturating_sub(begin), &mut input)?;
         resize(&mut out, at.size.saturating_sub(whole.len() as u64).min(chunk_size.into()))?;
-        codec.chunk(compression, chunk_size, &input, &mut out)?.map_err(|_| damaged("it does not decompress"))?;
+        codec.chunk(compression, chunk_size, &input, &mut out).map_err(|_| damaged("it does not decompress"))?;
         whole.try_reserve(out.len()).map_err(|_| WimError::NoMemory { bytes: at.size })?;
         whole.extend_from_slice(&out);
     }

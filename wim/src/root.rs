@@ -14,6 +14,7 @@ use crate::sniff::{self, Outer};
 use crate::source::{FileSource, ReadAt};
 use crate::split;
 use crate::target::Target;
+use crate::unpack::consume::{self, Holes};
 use crate::unpack::{self, Piped, Prepared};
 
 /// The formats that a root may have; told apart by content, never by name.
@@ -70,7 +71,7 @@ pub struct UnpackOptions<'a> {
     pub memory_budget: Option<u64>,
     /// Free the image while it is unpacked: what was read of its file is punched out of it, so that image and tree need
     /// not both fit into memory. For a file that [`is_consumable`]; it holds nothing of use afterwards, whatever comes
-    /// of the unpacking. An archive is not freed.
+    /// of the unpacking.
     pub consume: bool,
     /// Called from the workers now and then.
     pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
@@ -198,7 +199,7 @@ pub fn open(path: &Path, index: Option<&str>) -> Result<Root, Error> {
 
 /// Whether the file at `path` lies in a tmpfs and may be written, as [`UnpackOptions::consume`] needs it.
 pub fn is_consumable(path: &Path) -> bool {
-    unpack::consume::is_consumable(path)
+    consume::is_consumable(path)
 }
 
 impl Root {
@@ -260,22 +261,21 @@ impl Root {
     /// # Errors
     /// The first thing that went wrong; the directory then holds a part of the tree.
     pub fn unpack(self, target: &Path, options: &UnpackOptions<'_>) -> Result<Report, Error> {
-        let files = self.files();
+        let holes = options.consume.then(|| Holes::open(&self.files())).transpose();
+        let holes =
+            holes.map_err(|(path, source)| Error::Io { path, action: "free, as it is read,".into(), source })?;
         let path = self.path;
         let target = Target::open(target)?;
         let in_wim = |path: PathBuf| {
             move |failure| match failure {
                 unpack::Failure::Image(source) => Error::Wim { path, source },
                 unpack::Failure::Target(error) => error.into(),
-                unpack::Failure::Consume(path, source) => {
-                    Error::Io { path, action: "free, as it is read,".into(), source }
-                }
             }
         };
         match self.inner {
-            Inner::Wim { wim, prepared } => prepared.unpack(&wim, &files, &target, options).map_err(in_wim(path)),
+            Inner::Wim { wim, prepared } => prepared.unpack(&wim, holes, &target, options).map_err(in_wim(path)),
             Inner::Piped(piped) => piped.unpack(&target, options).map_err(in_wim(path)),
-            Inner::Archive(archive) => archive.unpack(&target, options).map_err(|failure| match failure {
+            Inner::Archive(archive) => archive.unpack(holes, &target, options).map_err(|failure| match failure {
                 archive::Failure::Archive(source) => Error::Archive { path, source },
                 archive::Failure::Target(error) => error.into(),
             }),

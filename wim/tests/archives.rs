@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fs;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::{Facts, put, rich_tree, run, snapshot, unpack};
-use wim::Format;
+use wim::{Format, UnpackOptions};
 
 /// As [`common::snapshot`], less what a format does not hold.
 fn facts(root: &Path, keep: impl Fn(&mut Facts)) -> BTreeMap<PathBuf, Facts> {
@@ -215,6 +216,26 @@ fn nothing_that_an_archive_says_leaves_the_target() {
 
 fn need(work: &Path, archive: &[u8]) -> Result<wim::Need, wim::Error> {
     wim::root::open(&put(&work.join("image"), &compressed(archive)), None)?.need()
+}
+
+/// An initramfs asks for one number of workers after the other, on a device that may be slow.
+#[test]
+fn an_archive_is_measured_once_and_then_answers_for_any_number_of_workers() {
+    let work = common::fast_dir();
+    let archive = hostile(&[("file", tar::EntryType::Regular, &"contents\n".repeat(400_000))]);
+    let packed: Vec<u8> = archive.chunks(archive.len().div_ceil(6)).flat_map(compressed).collect();
+    let image = put(&work.path().join("image"), &packed);
+    let root = wim::root::open(&image, None).unwrap();
+    let need = |workers: usize| {
+        let options = UnpackOptions { workers: NonZeroUsize::new(workers), ..UnpackOptions::default() };
+        root.need_with(&options).unwrap()
+    };
+    let four = need(4);
+    // What would have to be decompressed again is gone.
+    fs::File::options().write(true).open(&image).unwrap().set_len(0).unwrap();
+    let one = need(1);
+    assert_eq!((one.bytes, one.inodes), (four.bytes, four.inodes));
+    assert!(one.working < four.working, "{one:?}, {four:?}");
 }
 
 fn said(error: &wim::Error) -> String {

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{assert_same, contents, rich_tree, run};
+use common::{assert_same, contents, rich_tree, run, unpack};
 use wim::capture::{CaptureOptions, Compression, capture};
 use wim::{Progress, UnpackOptions};
 
@@ -58,6 +58,8 @@ fn consume(tree: &Path, image: &Path, workers: usize, what: &str) {
     let options =
         UnpackOptions { workers: Some(workers), consume: true, progress: Some(&progress), ..UnpackOptions::default() };
     let need = root.need_with(&options).unwrap();
+    let one = root.need_with(&UnpackOptions { workers: Some(NonZeroUsize::MIN), ..options }).unwrap();
+    assert!(one.freed >= need.freed && one.working <= need.working, "{what}: one worker {one:?}, more {need:?}");
     // What is written adds up to what the tree takes.
     assert!(need.freed <= need.bytes, "{what}: {need:?}");
     root.unpack(out.path(), &options).unwrap();
@@ -114,6 +116,42 @@ fn the_parts_of_a_split_image_are_freed_one_after_the_other() {
         return;
     }
     consume(&source, &first, 2, "a split image");
+}
+
+/// Of one frame, of several with their lengths before them, and of several that have to be found.
+#[test]
+fn an_archive_is_freed_as_it_is_unpacked_and_the_need_says_so() {
+    let work = in_memory();
+    let (source, packed, image) = (work.path().join("tree"), work.path().join("packed"), work.path().join("image"));
+    tree(&source);
+    for pack in [
+        "tar -C tree --xattrs --xattrs-include='*' --numeric-owner -cf packed .",
+        "cd tree && find . -depth -print0 | cpio --quiet --null -o -H newc > ../packed",
+    ] {
+        let shell = format!("cd {} && {pack}", work.path().display());
+        if run("sh", &["-ec".as_ref(), shell.as_ref()]).is_none() {
+            return;
+        }
+        for compress in ["zstd -q", "pzstd -q -p 2", "split --bytes=3M --filter='zstd -q'"] {
+            let shell = format!("{compress} < {} > {}.made", packed.display(), packed.display());
+            if run("sh", &["-ec".as_ref(), shell.as_ref()]).is_none() {
+                return;
+            }
+            // An archive holds not all that is in the tree: what it gives otherwise is what it must give.
+            let expected = in_memory();
+            fs::copy(packed.with_extension("made"), &image).unwrap();
+            unpack(&image, &expected.path().join("tree"), 2).unwrap();
+            for workers in [1, 2, 5] {
+                fs::copy(packed.with_extension("made"), &image).unwrap();
+                consume(
+                    &expected.path().join("tree"),
+                    &image,
+                    workers,
+                    &format!("{pack}, {compress}, {workers} workers"),
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{build, setup};
 const TARGETS: [(&str, &str); 6] = [
     ("header", "header, blob table, XML data and choice of an image of a WIM"),
     ("metadata", "the metadata of an image"),
-    ("chunks", "chunk tables and compressed resources, by wimlib's decompressors"),
+    ("chunks", "chunk tables and compressed resources, beside wimlib's decompressors"),
     ("tar", "tar archives, measured and unpacked"),
     ("cpio", "cpio archives, measured and unpacked"),
     ("apply", "whole images, unpacked while all beside the target is watched"),

@@ -11,10 +11,11 @@ use serde::de::DeserializeOwned;
 
 use super::error::Error;
 use super::interface::{
-    Ending, GetMode_Args, GetUnit_Args, GetUnit_Reply, ListUnits_Args, ListUnits_Reply, Logs_Args, Restart_Args,
-    Restart_Reply, Shutdown_Args, Shutdown_Reply, Start_Args, Start_Reply, Stop_Args, Stop_Reply, Unit, WaitBoot_Args,
+    Crash, Ending, GetMode_Args, GetUnit_Args, GetUnit_Reply, ListCrashes_Args, ListCrashes_Reply, ListUnits_Args,
+    ListUnits_Reply, Restart_Args, Restart_Reply, Shutdown_Args, Shutdown_Reply, Start_Args, Start_Reply, Stop_Args,
+    Stop_Reply, Unit, WaitBoot_Args,
 };
-use super::logs::Logs;
+use super::logs::{LogQuery, Logs};
 use super::wire::{self, Deadline, Wire};
 
 pub use super::interface::{GetMode_Reply as Mode, WaitBoot_Reply as Boot};
@@ -115,19 +116,26 @@ impl Client {
         Ok(reply.unit)
     }
 
-    /// The last `lines` lines of a unit's output, oldest first (0: all that is kept); with `follow`, also what comes
-    /// from then on, without an end. Takes the connection for itself.
+    /// The lines of `query`, in the order in which they came; one that follows has no end. Takes the connection for
+    /// itself.
     ///
     /// # Errors
     /// [`Error::NoSuchUnit`], or any other; the same later from the iterator, which ends after an error.
-    pub fn logs(mut self, name: &str, lines: u32, follow: bool) -> Result<Logs, Error> {
-        let args = Logs_Args { name: name.to_owned(), lines: i64::from(lines), follow };
-        let mut request = request("Logs", &args)?;
+    pub fn logs(mut self, query: &LogQuery) -> Result<Logs, Error> {
+        let mut request = request("Logs", &query.args())?;
         request.more = Some(true);
-        let deadline = wire::after(Some(ANSWER));
         let mut wire = self.wire()?;
-        wire.send("Logs", &request, deadline)?;
-        Ok(Logs::new(wire, if follow { None } else { deadline }))
+        wire.send("Logs", &request, wire::after(Some(ANSWER)))?;
+        Ok(Logs::new(wire, (!query.follow).then_some(ANSWER)))
+    }
+
+    /// Cores that are kept, and what the kernel of the boot before said last, the oldest first.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn crashes(&mut self) -> Result<Vec<Crash>, Error> {
+        let reply: ListCrashes_Reply = self.call("ListCrashes", &ListCrashes_Args {}, Some(ANSWER), Repeat::Yes)?;
+        Ok(reply.crashes)
     }
 
     /// Waits until no auto unit is on its way any more, for `timeout` at most (`None`: without a limit).

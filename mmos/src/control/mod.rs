@@ -27,9 +27,9 @@ pub mod interface {
 
 pub use client::{Boot, Client, Mode, PATIENCE};
 pub use error::Error;
-pub use interface::{Ending, LogLine, StartType, State, Unit};
+pub use interface::{Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit};
 pub use link::boot::now_us;
-pub use logs::Logs;
+pub use logs::{LogQuery, Logs};
 
 /// Where the supervisor of this device listens.
 pub fn socket() -> &'static std::path::Path {

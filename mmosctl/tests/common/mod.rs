@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mmos::control::interface::{
-    Call_GetMode, Call_GetUnit, Call_ListUnits, Call_Logs, Call_Restart, Call_Shutdown, Call_Start, Call_Stop,
-    Call_WaitBoot, Ending, LogLine, StartType, State, Unit, VarlinkInterface,
+    Call_GetMode, Call_GetUnit, Call_ListCrashes, Call_ListUnits, Call_Logs, Call_Restart, Call_Shutdown, Call_Start,
+    Call_Stop, Call_WaitBoot, Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit, VarlinkInterface,
 };
 
 /// What the stand-in was asked to do.
@@ -20,6 +20,7 @@ struct StandIn {
     units: Vec<Unit>,
     asked: Asked,
     follow: Arc<AtomicBool>,
+    core: PathBuf,
 }
 
 /// The stand-in, listening; its folder and its thread end with it.
@@ -49,6 +50,8 @@ pub fn unit(name: &str, state: State) -> Unit {
         exitSignal: None,
         startedAt: None,
         activeAt: None,
+        logOverwritten: 0,
+        logDropped: 0,
     }
 }
 
@@ -58,7 +61,8 @@ impl Supervisor {
         let socket = folder.path().join("control");
         let asked = Asked::default();
         let (stop, follow) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let stand_in = StandIn { units, asked: asked.clone(), follow: follow.clone() };
+        let core = folder.path().join("core.lz4");
+        let stand_in = StandIn { units, asked: asked.clone(), follow: follow.clone(), core };
         let interface = mmos::control::interface::new(Box::new(stand_in));
         let service = varlink::VarlinkService::new("org.mmos", "stand-in", "0", "", vec![Box::new(interface)]);
         let config = varlink::ListenConfig {
@@ -143,16 +147,75 @@ impl VarlinkInterface for StandIn {
         call.reply(self.units.clone())
     }
 
+    /// A core, whose contents lie beside the socket, and a kernel's record.
+    fn list_crashes(&self, call: &mut dyn Call_ListCrashes) -> varlink::Result<()> {
+        let core = Crash {
+            id: "12345-77".into(),
+            kind: CrashKind::core,
+            time: Some(12_345_000),
+            wall: 1_769_868_312_345_000,
+            unit: Some("hello.service".into()),
+            pid: Some(77),
+            uid: Some(0),
+            signal: Some(11),
+            command: "hello".into(),
+            program: "/usr/bin/hello".into(),
+            arguments: vec!["hello".into(), "--loud".into()],
+            reason: String::new(),
+            bytes: 400_000,
+            kept: 20_000,
+            cut: true,
+            path: self.core.display().to_string(),
+        };
+        let kernel = Crash {
+            id: "kernel-dmesg-ramoops-0".into(),
+            kind: CrashKind::kernel,
+            time: None,
+            wall: 1_769_868_000_000_000,
+            unit: None,
+            pid: None,
+            uid: None,
+            signal: None,
+            command: String::new(),
+            program: String::new(),
+            arguments: vec![],
+            reason: "Kernel panic - not syncing: x".into(),
+            cut: false,
+            path: "/nowhere".into(),
+            ..core.clone()
+        };
+        call.reply(vec![kernel, core])
+    }
+
     /// Lines 1 to 3, of which as many as are asked for; when followed, 4 and 5 later.
-    fn logs(&self, call: &mut dyn Call_Logs, name: String, lines: i64, follow: bool) -> varlink::Result<()> {
-        if self.find(&name).is_none() {
-            return call.reply_no_such_unit(name);
+    fn logs(
+        &self,
+        call: &mut dyn Call_Logs,
+        units: Vec<String>,
+        lines: i64,
+        follow: bool,
+        since: Option<i64>,
+        until: Option<i64>,
+        priority: Option<i64>,
+        after: Option<i64>,
+    ) -> varlink::Result<()> {
+        if let Some(name) = units.iter().find(|name| *name != "kernel" && self.find(name).is_none()) {
+            return call.reply_no_such_unit(name.clone());
         }
+        self.note(format!("logs {units:?} since {since:?} until {until:?} priority {priority:?} after {after:?}"));
+        let name = units.first().cloned().unwrap_or_else(|| "hello.service".into());
         let line = |seq: i64| LogLine {
             seq,
+            cursor: seq,
             time: seq * 1_000_000,
+            wall: 1_769_868_300_000_000 + seq * 1_000_000,
             unit: name.clone(),
             priority: if seq == 2 { 3 } else { 6 },
+            facility: None,
+            source: LogSource::output,
+            pid: (seq == 3).then_some(7),
+            identifier: if seq == 3 { "helper".into() } else { String::new() },
+            fields: varlink::StringHashMap::default(),
             text: format!("line {seq}"),
         };
         let first = if lines == 0 { 1 } else { 4 - lines.min(3) };
@@ -164,7 +227,7 @@ impl VarlinkInterface for StandIn {
             call.reply(vec![line(seq)])?;
         }
         if follow {
-            until("the test lets the log go on", || self.follow.load(Ordering::SeqCst));
+            self::until("the test lets the log go on", || self.follow.load(Ordering::SeqCst));
             call.reply(vec![line(4)])?;
             call.set_continues(false);
             return call.reply(vec![line(5)]);

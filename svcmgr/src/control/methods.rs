@@ -3,17 +3,13 @@
 use serde::de::DeserializeOwned;
 
 use super::protocol::{self, SERVICE_INTERFACE};
-use super::{Client, Lines, Pending};
+use super::{Client, Pending};
+use crate::crash::Folder;
 use crate::graph::UnitId;
-use crate::host::Host;
 use crate::host::real::RealHost;
 use crate::machine::{Machine, Phase, Refusal, WaiterId};
-use crate::output::Line;
 use crate::supervisor::Supervisor;
 use crate::unit::{StartType, full_name, is_valid_name};
-
-/// So many lines are sent at most where all go into one reply.
-const MAX_LINES: usize = 2000;
 
 /// What is known about this system besides its units.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +25,7 @@ pub struct Mode {
 }
 
 /// Why a call has no result: the reply that says so.
-type Failure = Box<varlink::Reply>;
+pub type Failure = Box<varlink::Reply>;
 
 /// What the methods work on.
 #[derive(Debug)]
@@ -40,6 +36,8 @@ pub struct Context<'a> {
     pub mode: &'a Mode,
     /// Counts up over all jobs.
     pub next_waiter: &'a mut WaiterId,
+    /// Where crashes are kept.
+    pub crashes: Option<&'a Folder>,
 }
 
 /// Answers one call, or notes in the client what it waits for.
@@ -116,14 +114,14 @@ fn manager(
             });
         }
         "ListUnits" => {
-            let machine = &context.supervisor.machine;
-            let units = machine.graph().iter().filter_map(|(id, _)| unit(machine, id)).collect();
+            let supervisor = &*context.supervisor;
+            let units = supervisor.machine.graph().iter().filter_map(|(id, _)| unit(supervisor, id)).collect();
             client.answer(&protocol::ListUnits_Reply { units });
         }
         "GetUnit" => {
             let args: protocol::GetUnit_Args = arguments(parameters)?;
             let id = find(&context.supervisor.machine, &args.name)?;
-            answer_unit(client, &context.supervisor.machine, id);
+            answer_unit(client, context.supervisor, id);
         }
         "Start" => {
             let args: protocol::Start_Args = arguments(parameters)?;
@@ -145,10 +143,14 @@ fn manager(
         }
         "Logs" => {
             let args: protocol::Logs_Args = arguments(parameters)?;
-            logs(client, &args, more, context)?;
+            super::logs::call(client, args, more, context.supervisor)?;
+        }
+        "ListCrashes" => {
+            let crashes = context.crashes.map(super::crashes::list).unwrap_or_default();
+            client.answer(&protocol::ListCrashes_Reply { crashes });
         }
         "WaitBoot" => match context.supervisor.machine.boot_summary() {
-            Some(_) => answer_boot(client, &context.supervisor.machine),
+            Some(_) => answer_boot(client, context.supervisor),
             None => client.pending = Pending::Boot,
         },
         "Shutdown" => {
@@ -217,44 +219,47 @@ fn refused(name: &str, refusal: Refusal) -> Failure {
 }
 
 /// Answers a job that is over.
-pub fn answer_job(client: &mut Client, machine: &Machine, id: UnitId, result: Result<(), String>) {
+pub fn answer_job(client: &mut Client, supervisor: &Supervisor<RealHost>, id: UnitId, result: Result<(), String>) {
     match result {
-        Ok(()) => answer_unit(client, machine, id),
+        Ok(()) => answer_unit(client, supervisor, id),
         Err(reason) => {
-            let name = machine.unit(id).map(|unit| unit.name.clone()).unwrap_or_default();
+            let name = supervisor.machine.unit(id).map(|unit| unit.name.clone()).unwrap_or_default();
             client.reply(&protocol::error("JobFailed", &protocol::JobFailed_Args { name, reason }));
         }
     }
 }
 
 /// Answers `WaitBoot`, once the boot is complete: with what the log said then, and the units as they are now.
-pub fn answer_boot(client: &mut Client, machine: &Machine) {
+pub fn answer_boot(client: &mut Client, supervisor: &Supervisor<RealHost>) {
+    let machine = &supervisor.machine;
     let Some(summary) = machine.boot_summary() else { return };
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     client.answer(&protocol::WaitBoot_Reply {
         auto: count(summary.auto),
         up: count(summary.up),
-        failed: summary.failed.iter().filter_map(|name| unit(machine, machine.find(name)?)).collect(),
+        failed: summary.failed.iter().filter_map(|name| unit(supervisor, machine.find(name)?)).collect(),
         upAt: micros(summary.up_at),
     });
 }
 
-fn answer_unit(client: &mut Client, machine: &Machine, id: UnitId) {
-    if let Some(unit) = unit(machine, id) {
+fn answer_unit(client: &mut Client, supervisor: &Supervisor<RealHost>, id: UnitId) {
+    if let Some(unit) = unit(supervisor, id) {
         // All replies that carry one unit have the same form.
         client.answer(&protocol::GetUnit_Reply { unit });
     }
 }
 
-fn micros(time: u64) -> i64 {
+pub(super) fn micros(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
 }
 
 /// A unit, as the protocol shows it.
-fn unit(machine: &Machine, id: UnitId) -> Option<protocol::Unit> {
+fn unit(supervisor: &Supervisor<RealHost>, id: UnitId) -> Option<protocol::Unit> {
+    let machine = &supervisor.machine;
     let unit = machine.unit(id)?;
     let state = machine.state(id)?;
     let (start, from) = machine.start_type(id);
+    let lost = supervisor.host.store.lost(&unit.name);
     Some(protocol::Unit {
         name: unit.name.clone(),
         description: unit.description.clone(),
@@ -295,77 +300,7 @@ fn unit(machine: &Machine, id: UnitId) -> Option<protocol::Unit> {
         exitSignal: state.exit_signal.map(i64::from),
         startedAt: state.started_at.map(micros),
         activeAt: state.active_at.map(micros),
+        logOverwritten: micros(lost.overwritten),
+        logDropped: micros(lost.dropped),
     })
-}
-
-fn logs(client: &mut Client, args: &protocol::Logs_Args, more: bool, context: &mut Context<'_>) -> Result<(), Failure> {
-    let id = find(&context.supervisor.machine, &args.name)?;
-    let Some(unit) = context.supervisor.machine.unit(id) else { return Ok(()) };
-    let name = unit.name.clone();
-    let wanted = usize::try_from(args.lines).unwrap_or(0);
-    let time = context.supervisor.host.now().boot;
-    context.supervisor.host.outputs.drain(id, time, false);
-    let outputs = &context.supervisor.host.outputs;
-    if more {
-        let tail = outputs.tail(id, &name, wanted);
-        client.pending = Pending::Lines(Box::new(Lines { unit: id, tail, follow: args.follow, held: None }));
-        return Ok(());
-    }
-    let wanted = if wanted == 0 { MAX_LINES } else { wanted.min(MAX_LINES) };
-    let mut tail = outputs.tail(id, &name, wanted);
-    let mut entries = Vec::new();
-    loop {
-        let lines = outputs.next_lines(id, &mut tail);
-        if lines.is_empty() {
-            break;
-        }
-        entries.extend(lines.into_iter().map(|line| log_line(&name, line)));
-    }
-    client.answer(&protocol::Logs_Reply { entries });
-    Ok(())
-}
-
-/// Gives a client the next lines of the log that it reads, as many as it takes.
-pub fn send_lines(client: &mut Client, supervisor: &Supervisor<RealHost>) {
-    let mut lines = match std::mem::replace(&mut client.pending, Pending::Nothing) {
-        Pending::Lines(lines) => lines,
-        other => {
-            client.pending = other;
-            return;
-        }
-    };
-    let name = supervisor.machine.unit(lines.unit).map(|unit| unit.name.clone()).unwrap_or_default();
-    while client.takes_lines() {
-        let next = supervisor.host.outputs.next_lines(lines.unit, &mut lines.tail);
-        if next.is_empty() {
-            if lines.follow {
-                break;
-            }
-            let entries = lines.held.take().into_iter().collect();
-            client.answer(&protocol::Logs_Reply { entries });
-            return;
-        }
-        for line in next {
-            let line = log_line(&name, line);
-            // Only the next line tells whether this is the last; a follower has no last.
-            let ready = match lines.follow {
-                true => Some(line),
-                false => lines.held.replace(line),
-            };
-            if let Some(line) = ready {
-                client.reply(&protocol::reply(&protocol::Logs_Reply { entries: vec![line] }, true));
-            }
-        }
-    }
-    client.pending = Pending::Lines(lines);
-}
-
-fn log_line(unit: &str, line: Line) -> protocol::LogLine {
-    protocol::LogLine {
-        seq: micros(line.seq),
-        time: micros(line.time),
-        unit: unit.to_owned(),
-        priority: i64::from(line.priority),
-        text: line.text,
-    }
 }

@@ -2,6 +2,8 @@
 //! nothing blocks, messages and buffers are bounded, and a client's next call waits for the answer to the one before.
 //! What the calls mean is in [`methods`].
 
+mod crashes;
+pub mod logs;
 pub mod methods;
 pub mod protocol;
 
@@ -17,7 +19,6 @@ use serde::Serialize;
 
 use crate::graph::UnitId;
 use crate::machine::WaiterId;
-use crate::output::Tail;
 
 /// Longest call. The longest sensible one names a unit.
 const MAX_CALL: usize = 64 * 1024;
@@ -100,20 +101,7 @@ pub enum Pending {
     /// The end of the boot.
     Boot,
     /// Lines of a log.
-    Lines(Box<Lines>),
-}
-
-/// A log on its way to a client.
-#[derive(Debug)]
-pub struct Lines {
-    /// Whose.
-    pub unit: UnitId,
-    /// From where.
-    pub tail: Tail,
-    /// Goes on when the end is reached.
-    pub follow: bool,
-    /// The line that was read and not sent, since only the next one tells whether it is the last.
-    pub held: Option<protocol::LogLine>,
+    Lines(Box<logs::Lines>),
 }
 
 /// A client.

@@ -1,12 +1,16 @@
 //! The loop's part of the control socket: accepting clients, hearing their calls, sending what there is for them.
 
+use std::os::fd::{AsFd, OwnedFd};
+
 use rustix::event::epoll::{self, EventFlags};
 
 use super::Daemon;
+use crate::control::logs::{self, Sent};
 use crate::control::methods::{self, Context};
 use crate::control::{ClientId, Listener, Pending};
 use crate::host::Host;
 use crate::host::token::Token;
+use crate::notify::NotifySocket;
 
 /// Clients that are accepted before others get their turn.
 const ACCEPT_BATCH: usize = 16;
@@ -32,7 +36,7 @@ impl Daemon {
                     && let Pending::Job(_, unit) = found.pending
                 {
                     found.pending = Pending::Nothing;
-                    methods::answer_job(found, &self.supervisor.machine, unit, result.clone());
+                    methods::answer_job(found, &self.supervisor, unit, result.clone());
                 }
                 self.go_on(client);
             }
@@ -47,11 +51,22 @@ impl Daemon {
         for client in self.clients.waiting(|pending| matches!(pending, Pending::Boot)) {
             if let Some(found) = self.clients.get(client) {
                 found.pending = Pending::Nothing;
-                methods::answer_boot(found, &self.supervisor.machine);
+                methods::answer_boot(found, &self.supervisor);
             }
             self.go_on(client);
         }
         true
+    }
+
+    /// Goes on with logs that clients read, each a little; and sends lines that have come to those who wait for them.
+    pub(super) fn send_lines(&mut self) {
+        let mut readers = std::mem::take(&mut self.unfinished);
+        if self.supervisor.host.store.take_changed() {
+            readers.extend(self.clients.waiting(|pending| matches!(pending, Pending::Lines(_))));
+        }
+        for client in readers {
+            self.go_on(client);
+        }
     }
 
     pub(super) fn accept(&mut self) {
@@ -115,14 +130,17 @@ impl Daemon {
     pub(super) fn go_on(&mut self, id: ClientId) {
         loop {
             let Some(client) = self.clients.get(id) else { return };
-            methods::send_lines(client, &self.supervisor);
-            let before = client.has_output();
+            let mut sent = logs::send(client, &self.supervisor.host.store);
+            // As much as was to be sent at once: if it is gone at once, there may be more.
+            let was_full = !client.takes_lines();
             if !client.write() {
                 return self.clients.remove(id);
             }
-            // More of a log fits now.
-            if before && !client.has_output() && matches!(client.pending, Pending::Lines(_)) {
-                continue;
+            if was_full && !client.has_output() && matches!(client.pending, Pending::Lines(_)) {
+                sent = Sent::More;
+            }
+            if sent == Sent::More {
+                self.unfinished.insert(id);
             }
             if !client.takes_calls() {
                 break;
@@ -135,8 +153,12 @@ impl Daemon {
                     return self.clients.remove(id);
                 }
             };
-            let mut context =
-                Context { supervisor: &mut self.supervisor, mode: &self.mode, next_waiter: &mut self.next_waiter };
+            let mut context = Context {
+                supervisor: &mut self.supervisor,
+                mode: &self.mode,
+                next_waiter: &mut self.next_waiter,
+                crashes: self.crashes.as_ref(),
+            };
             if let Err(error) = methods::call(client, &message, &mut context) {
                 log::warn!("a client (user {}) sent what is no call, and is cut off: {error}", client.uid);
                 return self.clients.remove(id);
@@ -154,6 +176,36 @@ impl Daemon {
         if let Err(error) = epoll::modify(&self.supervisor.host.epoll, client.fd(), Token::Client(id).data(), flags) {
             log::warn!("a client cannot be watched: {error}");
             self.clients.remove(id);
+        }
+    }
+
+    /// Watches the sockets and gives them to PID 1 to keep.
+    pub fn open_sockets(&mut self, notify: Option<OwnedFd>, control: Option<OwnedFd>, run: &std::path::Path) {
+        let fresh = (notify.is_none(), control.is_none());
+        let made = notify.map_or_else(|| NotifySocket::bind(&run.join("notify")), |fd| Ok(NotifySocket::from_fd(fd)));
+        match made {
+            Ok(socket) => {
+                self.keep(Token::Notify, "notify", socket.as_fd(), fresh.0);
+                self.notify = Some(socket);
+            }
+            Err(error) => log::error!("no notify socket: {error}; services of Type=notify cannot get ready"),
+        }
+        let made = control.map_or_else(|| Listener::bind(&run.join("control")), |fd| Ok(Listener::from_fd(fd)));
+        match made {
+            Ok(socket) => {
+                self.keep(Token::Listener, "control", socket.as_fd(), fresh.1);
+                self.listener = Some(socket);
+            }
+            Err(error) => log::error!("no control socket: {error}; services run, and cannot be asked about"),
+        }
+    }
+
+    pub(super) fn keep(&self, token: Token, name: &str, fd: std::os::fd::BorrowedFd<'_>, fresh: bool) {
+        if let Err(error) = self.supervisor.host.watch(fd, token, EventFlags::IN) {
+            log::error!("the socket {name} cannot be watched: {error}");
+        }
+        if fresh {
+            self.supervisor.host.store(name, fd);
         }
     }
 }

@@ -165,13 +165,7 @@ impl Cgroups {
     /// The unit in whose cgroup a process is.
     pub fn unit_of(&self, pid: i32) -> Option<String> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        // "0::/mmos/x.service/beneath": the path is relative to the hierarchy's mount, so that the last folder of
-        // ours is what to look for.
-        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        let ours = self.folder.file_name()?.to_str()?;
-        let mut parts = path.split('/');
-        parts.find(|part| *part == ours)?;
-        parts.next().map(str::to_owned)
+        unit_in(&text, self.folder.file_name()?.to_str()?)
     }
 }
 
@@ -217,6 +211,16 @@ fn device_numbers(path: &str) -> Option<String> {
     let is_block = rustix::fs::FileType::from_raw_mode(found.st_mode).is_block_device();
     let number = if is_block { found.st_rdev } else { found.st_dev };
     Some(format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
+}
+
+/// The unit that the text of a `/proc/PID/cgroup` names; `ours` is the folder's last name.
+pub fn unit_in(text: &str, ours: &str) -> Option<String> {
+    // "0::/mmos/x.service/beneath": the path is relative to the hierarchy's mount, so that the last folder of ours is
+    // what to look for.
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let mut parts = path.split('/');
+    parts.find(|part| *part == ours)?;
+    parts.next().map(str::to_owned)
 }
 
 /// `cgroup.events` of a unit; the kernel marks it (`EPOLLPRI`) whenever it changes.

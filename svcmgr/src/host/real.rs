@@ -24,8 +24,10 @@ use super::sys;
 use super::token::Token;
 use super::{Found, Host, Launch};
 use crate::graph::UnitId;
+use crate::log::lines::Style;
+use crate::log::pipes::Pipes;
+use crate::log::store::{Bounds, Store};
 use crate::machine::{BootSummary, Now, Process, Role, UnitState, Verdict};
-use crate::output::Outputs;
 use crate::unit::specifier::Machine;
 use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
@@ -37,7 +39,9 @@ pub struct RealHost {
     /// All that is waited for.
     pub epoll: OwnedFd,
     /// What services write.
-    pub outputs: Outputs,
+    pub pipes: Pipes,
+    /// What is kept of all that is said.
+    pub store: Store,
     /// How many descriptors a service may have that does not say.
     pub descriptors: Option<Limit>,
     /// This machine.
@@ -64,7 +68,13 @@ pub struct RealHost {
 
 impl RealHost {
     /// Beneath `run`, with the channel to PID 1 if there is one, and cgroups where they can be had.
-    pub fn new(root: &Path, run: &Path, cgroup: Option<&Path>, channel: Option<Channel>) -> io::Result<RealHost> {
+    pub fn new(
+        root: &Path,
+        run: &Path,
+        cgroup: Option<&Path>,
+        bounds: Bounds,
+        channel: Option<Channel>,
+    ) -> io::Result<RealHost> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for folder in [run.to_owned(), run.join("state")] {
             if let Err(error) = fs::create_dir_all(&folder) {
@@ -81,7 +91,8 @@ impl RealHost {
         let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
         let host = RealHost {
             epoll,
-            outputs: Outputs::new(&run.join("log")),
+            pipes: Pipes::default(),
+            store: Store::open(&run.join("log"), bounds),
             descriptors: None,
             machine: Machine::of_this_system(root),
             pid_files: HashMap::new(),
@@ -136,6 +147,16 @@ impl RealHost {
         crate::load::load_instance(&self.root, &self.machine, name)
     }
 
+    /// Takes over the reading end of a unit's pipe.
+    ///
+    /// # Errors
+    /// When its writing end cannot be had.
+    pub fn adopt_output(&mut self, id: UnitId, unit: Option<&Unit>, reader: OwnedFd) -> io::Result<()> {
+        let Some(unit) = unit else { return Ok(()) };
+        let to_console = [&unit.service.output, &unit.service.error].contains(&&Output::LogAndConsole);
+        self.pipes.adopt(&mut self.store, id, &unit.name, style(unit), to_console, reader)
+    }
+
     /// The unit and role of a process that we know.
     pub fn role_of(&self, pid: i32) -> Option<(UnitId, Role)> {
         self.pids.get(&pid).copied()
@@ -144,6 +165,11 @@ impl RealHost {
     /// The name of the unit in whose cgroup a process is.
     pub fn unit_of(&self, pid: i32) -> Option<String> {
         self.cgroups.as_ref()?.unit_of(pid)
+    }
+
+    /// What is kept of all that is said, and who knows who said it.
+    pub fn store_and_finder(&mut self) -> (&mut Store, Finder<'_>) {
+        (&mut self.store, Finder { pids: &self.pids, cgroups: self.cgroups.as_ref() })
     }
 
     /// Whether a unit that was waited for is empty now.
@@ -205,6 +231,35 @@ impl RealHost {
     }
 }
 
+/// Knows the units of processes.
+#[derive(Debug, Clone, Copy)]
+pub struct Finder<'a> {
+    pids: &'a HashMap<i32, (UnitId, Role)>,
+    cgroups: Option<&'a Cgroups>,
+}
+
+impl Finder<'_> {
+    /// The name of a process's unit.
+    pub fn unit_of(&self, machine: &crate::machine::Machine, pid: i32) -> Option<String> {
+        // One that we started is known even if it has ended, as long as that was not heard.
+        let by_pid = self.pids.get(&pid).and_then(|(id, _)| machine.unit(*id));
+        by_pid
+            .map(|unit| unit.name.clone())
+            .or_else(|| self.cgroups?.unit_of(pid).filter(|name| machine.find(name).is_some()))
+    }
+}
+
+/// How a unit's lines are taken.
+fn style(unit: &Unit) -> Style {
+    let service = &unit.service;
+    Style {
+        priority: service.syslog_level,
+        prefix: service.syslog_level_prefix,
+        identifier: service.syslog_identifier.clone().unwrap_or_default(),
+        pid: None,
+    }
+}
+
 impl Host for RealHost {
     fn now(&self) -> Now {
         use rustix::time::{ClockId, clock_gettime};
@@ -221,9 +276,10 @@ impl Host for RealHost {
         if uses(Output::Kmsg) && self.kmsg.is_none() {
             self.kmsg = fs::OpenOptions::new().write(true).open("/dev/kmsg").ok().map(OwnedFd::from);
         }
+        let to_console = uses(Output::LogAndConsole);
         let (output, new) = self
-            .outputs
-            .pipe(launch.id, &launch.unit.name, uses(Output::LogAndConsole))
+            .pipes
+            .pipe(&mut self.store, launch.id, &launch.unit.name, style(launch.unit), to_console)
             .map_err(|error| format!("no pipe for its output: {error}"))?;
         if let Some(reader) = new {
             epoll::add(&self.epoll, reader, Token::Output(launch.id).data(), EventFlags::IN)

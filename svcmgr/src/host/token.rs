@@ -21,6 +21,11 @@ pub enum Token {
     Memory(UnitId),
     PidFile(UnitId),
     Bus(UnitId),
+    Kmsg,
+    Syslog,
+    Journal,
+    Streams,
+    Stream(u32),
 }
 
 impl Token {
@@ -41,6 +46,11 @@ impl Token {
             Token::Memory(id) => (11, id.0),
             Token::PidFile(id) => (12, id.0),
             Token::Bus(id) => (13, id.0),
+            Token::Kmsg => (14, 0),
+            Token::Syslog => (15, 0),
+            Token::Journal => (16, 0),
+            Token::Streams => (17, 0),
+            Token::Stream(n) => (18, n),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -65,6 +75,11 @@ impl Token {
             11 => Token::Memory(id),
             12 => Token::PidFile(id),
             13 => Token::Bus(id),
+            14 => Token::Kmsg,
+            15 => Token::Syslog,
+            16 => Token::Journal,
+            17 => Token::Streams,
+            18 => Token::Stream(number),
             _ => return None,
         })
     }

@@ -189,6 +189,19 @@ fn output_follows_the_rules_of_systemd_exec() {
 }
 
 #[test]
+fn lines_have_the_level_that_the_unit_says() {
+    let levels = |text: &str| {
+        let unit = unit(&format!("[Service]\nExecStart=/bin/true\n{text}"));
+        let service = &unit.service;
+        (service.syslog_level, service.syslog_level_prefix, service.syslog_identifier.clone(), unit.notes.len())
+    };
+    assert_eq!(levels(""), (6, true, None, 0));
+    let said = levels("SyslogLevel=warning\nSyslogLevelPrefix=no\nSyslogIdentifier=%p-x\n");
+    assert_eq!(said, (4, false, Some("x-x".to_owned()), 0));
+    assert_eq!(levels("SyslogLevel=loud\n"), (6, true, None, 1));
+}
+
+#[test]
 fn a_target_needs_no_command() {
     let unit = parse("x.target", Path::new("/x.target"), "[Unit]\nWants=a.service\n", &Machine::default());
     assert_eq!((unit.kind, unit.refused), (Kind::Target, None));

@@ -216,6 +216,9 @@ pub struct Service {
     pub input_data: Option<Vec<u8>>,
     pub tty: String,
     pub syslog_identifier: Option<String>,
+    /// The priority of a line that does not say, and whether a line may say.
+    pub syslog_level: u8,
+    pub syslog_level_prefix: bool,
     pub keyring: KeyringMode,
     pub directories: Option<Box<Directories>>,
     pub scheduling: Option<Box<Scheduling>>,
@@ -281,6 +284,8 @@ impl Default for Service {
             input_data: None,
             tty: "/dev/console".to_owned(),
             syslog_identifier: None,
+            syslog_level: 6,
+            syslog_level_prefix: true,
             keyring: KeyringMode::Private,
             directories: None,
             scheduling: None,

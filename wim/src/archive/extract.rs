@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 
-use super::input::Effort;
+use super::effort::Effort;
 use super::{Archive, Contents, Entry, Failure, Visitor};
 use crate::error::TargetError;
 use crate::notes::Notes;

@@ -7,75 +7,16 @@
 //! ```
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::consumed::Consumed;
 use super::decoder::Decoder;
+use super::effort::{Effort, Seen};
 use super::frame::Scanner;
-use super::queue::{Limits, PIECE, Piece, Queue};
+use super::queue::{Piece, Queue};
 use crate::error::ArchiveError;
-use crate::root::{DEFAULT_MEMORY_BUDGET, UnpackOptions};
 use crate::source::ReadAt;
-
-/// What decoders and pieces take at most, unless a single frame needs more: this much is promised beside the tree.
-const MOST_MEMORY: u64 = 30 << 20;
-/// What a further decoder may be ahead by: a frame as pzstd makes it, of four windows of 2 MiB.
-const AHEAD: u64 = 8 << 20;
-/// What the only decoder may be ahead by: files are written in bursts.
-const AHEAD_ALONE: u64 = 4 << 20;
-
-/// Pieces of the front frame whatever the budget is: in the hands of its decoder and of the parser, and on their way.
-const IN_HAND: u64 = 4 * PIECE as u64;
-
-/// How to decompress.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Effort {
-    /// Threads.
-    decoders: NonZeroUsize,
-    limits: Limits,
-}
-
-impl Effort {
-    /// As much as these options allow.
-    pub(super) fn new(options: &UnpackOptions<'_>) -> Effort {
-        let wanted = options.workers.or_else(|| std::thread::available_parallelism().ok());
-        let decoders = wanted.unwrap_or(NonZeroUsize::MIN);
-        let memory = options.memory_budget.unwrap_or(DEFAULT_MEMORY_BUDGET).min(MOST_MEMORY);
-        let others = (decoders.get() as u64).saturating_sub(1);
-        let ahead = others.saturating_mul(AHEAD).max(AHEAD_ALONE).min(memory);
-        Effort { decoders, limits: Limits { memory, ahead, frame: AHEAD.min(ahead) } }
-    }
-
-    /// For a look at the beginning.
-    pub(super) fn least() -> Effort {
-        Effort { decoders: NonZeroUsize::MIN, limits: Limits { memory: 0, ahead: 0, frame: 0 } }
-    }
-
-    /// Threads that work on a stream, the parser's among them.
-    pub(super) fn threads(&self, seen: &Seen) -> u32 {
-        let decoders = seen.frames.min(self.decoders.get() as u64);
-        u32::try_from(decoders).unwrap_or(u32::MAX).saturating_add(1)
-    }
-
-    /// Memory that decompressing takes at most, where it turned out as `seen`.
-    pub(super) fn memory(&self, seen: &Seen) -> u64 {
-        let decoders = seen.frames.min(self.decoders.get() as u64);
-        // The last piece of each frame is with the parser, or with its decoder.
-        let ahead = seen.frames.saturating_mul(self.limits.frame).saturating_add(IN_HAND).min(self.limits.ahead);
-        let needed = decoders.saturating_mul(seen.largest).saturating_add(ahead);
-        // One frame is decompressed whatever it takes.
-        needed.min(self.limits.memory.max(seen.largest.saturating_add(IN_HAND)))
-    }
-}
-
-/// What decompressing has shown.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Seen {
-    frames: u64,
-    /// Memory of the largest decoder.
-    largest: u64,
-}
 
 /// A stream of known position.
 pub(crate) struct Input {
@@ -86,12 +27,18 @@ pub(crate) struct Input {
     ended: bool,
 }
 
-/// Runs `parse` on the unpacked stream of `source`, decompressing in other threads.
-pub(super) fn with_input<T>(source: &dyn ReadAt, effort: Effort, parse: impl FnOnce(&mut Input) -> T) -> (T, Seen) {
+/// Runs `parse` on the unpacked stream of `source`, decompressing in other threads; `consumed` frees the source.
+pub(super) fn with_input<T>(
+    source: &dyn ReadAt,
+    effort: Effort,
+    consumed: Option<&Consumed>,
+    parse: impl FnOnce(&mut Input) -> T,
+) -> (T, Seen) {
     let queue = Arc::new(Queue::new(effort.limits));
     let workers = Workers {
         queue: &queue,
         source,
+        consumed,
         scanner: Mutex::new(Scanner::new(source)),
         share: effort.limits.memory.checked_div(effort.decoders.get() as u64).unwrap_or(0),
         frames: AtomicU64::new(0),
@@ -128,6 +75,7 @@ impl Drop for Stop<'_> {
 struct Workers<'a> {
     queue: &'a Queue,
     source: &'a dyn ReadAt,
+    consumed: Option<&'a Consumed>,
     /// Held by who looks for the next frame, and by who decompresses one whose end nobody knows.
     scanner: Mutex<Scanner<'a>>,
     /// Memory that a decoder may keep from frame to frame.
@@ -169,6 +117,9 @@ impl<'a> Workers<'a> {
                 Err(error) => return self.fail_at(&mut scanner, error),
             };
             let Some(number) = self.queue.open() else { return };
+            if let Some(consumed) = self.consumed {
+                consumed.reached(number, frame.start);
+            }
             let held = frame.end.is_none().then_some(scanner);
             self.frames.fetch_add(1, Ordering::Relaxed);
             let memory = frame.window.saturating_add(Decoder::MEMORY);
@@ -178,6 +129,9 @@ impl<'a> Workers<'a> {
                 self.decompress(decoder, number)
             });
             let is_sound = outcome.is_ok();
+            if let (Some(consumed), Some((decoder, _)), true) = (self.consumed, &decoder, is_sound) {
+                consumed.ended(number, decoder.position());
+            }
             self.queue.close(number, outcome);
             match (held, &decoder) {
                 (Some(mut scanner), Some((decoder, _))) if is_sound => scanner.resume(decoder.position()),
@@ -227,7 +181,11 @@ impl<'a> Workers<'a> {
         // Nobody reads what becomes of a frame when it is over.
         while let Some(mut buffer) = self.queue.buffer(number) {
             let (len, is_over) = decoder.fill(&mut buffer);
-            self.queue.send(number, buffer, len);
+            let source = decoder.position();
+            if let Some(consumed) = self.consumed {
+                consumed.reached(number, source);
+            }
+            self.queue.send(number, Piece { buffer, len, source });
             if is_over? {
                 return Ok(());
             }
@@ -240,6 +198,11 @@ impl Input {
     /// Unpacked bytes taken so far.
     pub(crate) fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Up to where the source was decompressed for the piece that was given last, at least.
+    pub(crate) fn source(&self) -> u64 {
+        self.now.as_ref().map_or(0, |piece| piece.source)
     }
 
     /// The next bytes, at most `most`; empty where the stream ends.
@@ -317,9 +280,11 @@ impl Input {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use crate::root::UnpackOptions;
 
     /// Of 700,000 bytes and some more each.
     fn packed(frames: u8) -> Vec<u8> {
@@ -337,7 +302,7 @@ mod tests {
         let source = packed(20);
         let expected: Vec<(usize, usize)> = (0..20).map(|n| (n, 700_000 + n)).collect();
         for (decoders, memory) in [(1, 0), (2, 0), (3, 4 << 20), (8, u64::MAX)] {
-            let (got, seen) = with_input(&source, effort(decoders, memory), |input| {
+            let (got, seen) = with_input(&source, effort(decoders, memory), None, |input| {
                 let take = |(byte, len): &(usize, usize)| {
                     let bytes = input.exact(*len as u64, "a frame").unwrap();
                     bytes.iter().all(|b| usize::from(*b) == *byte)
@@ -354,7 +319,7 @@ mod tests {
     fn what_is_given_up_lets_all_threads_go() {
         let source = packed(20);
         for taken in [0, 1, 900_000, 5_000_000] {
-            with_input(&source, effort(4, u64::MAX), |input| input.exact(taken, "a frame").unwrap().len());
+            with_input(&source, effort(4, u64::MAX), None, |input| input.exact(taken, "a frame").unwrap().len());
         }
     }
 
@@ -378,7 +343,7 @@ mod tests {
         for from in (0..20).map(|n| whole.len() as u64 * n / 20) {
             let source = Broken(whole.clone(), from);
             let outcome = catch_unwind(AssertUnwindSafe(|| {
-                with_input(&source, effort(3, u64::MAX), |input| input.drain().unwrap_err());
+                with_input(&source, effort(3, u64::MAX), None, |input| input.drain().unwrap_err());
             }));
             assert!(outcome.is_err(), "from byte {from}");
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use sha1::{Digest, Sha1};
 
-use super::input::Effort;
+use super::effort::Effort;
 use super::place::{both_ways, unnamed_directory};
 use super::{Archive, Contents, Entry, Failure, Visitor, What, held};
 use crate::blob::Hash;

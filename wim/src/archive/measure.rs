@@ -7,10 +7,14 @@ use super::held::Held;
 use super::{Contents, Entry, Failure, Visitor, What, parents};
 use crate::error::ArchiveError;
 use crate::meta::{Meta, pages, symlink_pages};
+use crate::root::Need;
+use crate::unpack::consume;
 
 pub(super) struct Measure {
-    pub(super) bytes: u64,
-    pub(super) inodes: u64,
+    bytes: u64,
+    inodes: u64,
+    /// Most that is written at any time beyond what can be freed of the archive by then.
+    most: u64,
     /// Directories so far, those too that no entry describes.
     directories: HashSet<Vec<u8>>,
     held: Held,
@@ -20,12 +24,19 @@ pub(super) struct Measure {
 impl Measure {
     pub(super) fn new() -> Measure {
         let directories = HashSet::from([Vec::new()]);
-        Measure { bytes: 0, inodes: 1, directories, held: Held::default(), names: 0 }
+        Measure { bytes: 0, inodes: 1, most: 0, directories, held: Held::default(), names: 0 }
     }
 
-    /// Memory to remember directories and names by while unpacking.
-    pub(super) fn memory(&self) -> u64 {
-        self.held.bytes().saturating_add(self.names)
+    /// What it takes without its decompression, where it is freed while it is unpacked.
+    pub(super) fn need(&self) -> Need {
+        // To remember directories and names by.
+        let working = self.held.bytes().saturating_add(self.names);
+        Need { bytes: self.bytes, inodes: self.inodes, working, freed: self.bytes.saturating_sub(self.most) }
+    }
+
+    /// So many bytes are written when the source is decompressed up to `source`, at least.
+    fn written(&mut self, bytes: u64, source: u64) {
+        self.most = self.most.max(bytes.saturating_sub(consume::whole_steps(source)));
     }
 
     fn directory(&mut self, path: &[u8], meta: Option<&Meta>) -> Result<(), ArchiveError> {
@@ -39,7 +50,7 @@ impl Measure {
 }
 
 impl Visitor for Measure {
-    fn entry(&mut self, entry: &Entry, _contents: &mut Contents<'_>) -> Result<(), Failure> {
+    fn entry(&mut self, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
         if parents(&entry.path).next_back().is_some_and(|parent| !self.directories.contains(parent)) {
             for parent in parents(&entry.path) {
                 self.directory(parent, None)?;
@@ -55,7 +66,17 @@ impl Visitor for Measure {
             }
             What::Special(_) => (0, 1),
         };
+        let mut so_far = 0_u64;
+        loop {
+            let piece = contents.next()?.len() as u64;
+            if piece == 0 {
+                break;
+            }
+            so_far = so_far.saturating_add(piece);
+            self.written(self.bytes.saturating_add(pages(so_far)), contents.source());
+        }
         self.bytes = self.bytes.saturating_add(bytes);
+        self.written(self.bytes, contents.source());
         self.inodes = self.inodes.saturating_add(inodes);
         Ok(())
     }

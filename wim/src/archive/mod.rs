@@ -1,8 +1,10 @@
 //! Roots that are archives in zstd frames: tar and newc cpio. Decoders turn frames into one stream (`input`), a parser
 //! turns the stream into entries, one after another; a visitor measures them, or puts them into the target.
 
+mod consumed;
 mod cpio;
 mod decoder;
+mod effort;
 mod extract;
 mod frame;
 mod held;
@@ -14,6 +16,7 @@ mod queue;
 mod tar;
 
 use std::fmt::Debug;
+use std::sync::OnceLock;
 
 use crate::error::{ArchiveError, TargetError};
 use crate::meta::{Meta, Special};
@@ -21,9 +24,12 @@ use crate::name::{self, MAX_PATH, shown};
 use crate::root::{Format, Need, Report, UnpackOptions};
 use crate::source::ReadAt;
 use crate::target::Target;
+use crate::unpack::consume::Holes;
+use consumed::Consumed;
+use effort::{Effort, Seen};
 pub(crate) use extract::Extract;
 pub(crate) use frame::begins as is_zstd;
-use input::{Effort, Input, Seen};
+use input::Input;
 
 /// Either side of an unpacking can fail.
 #[derive(Debug)]
@@ -80,6 +86,21 @@ struct Contents<'a> {
 }
 
 impl Contents<'_> {
+    /// The next of them; empty where there are none any more.
+    fn next(&mut self) -> Result<&[u8], ArchiveError> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let piece = self.input.some(self.left)?;
+        self.left = self.left.saturating_sub(piece.len() as u64);
+        Ok(piece)
+    }
+
+    /// See [`Input::source`].
+    fn source(&self) -> u64 {
+        self.input.source()
+    }
+
     fn pass(&mut self, to: impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
         let left = std::mem::take(&mut self.left);
         self.input.pass(left, "the contents of a file", to)
@@ -127,6 +148,8 @@ fn owner_id(id: u64, raw: &[u8]) -> Result<u32, ArchiveError> {
 pub(crate) struct Archive {
     source: Box<dyn ReadAt>,
     format: Format,
+    /// What it takes, without its decompression: measured once, however often it is asked for.
+    measured: OnceLock<(Need, Seen)>,
 }
 
 impl Debug for Archive {
@@ -144,7 +167,7 @@ pub(crate) enum Inside {
 impl Archive {
     /// Looks into the zstd frame that `source` begins with.
     pub(crate) fn open(source: Box<dyn ReadAt>) -> Result<Inside, ArchiveError> {
-        let (head, _) = input::with_input(&*source, Effort::least(), |input| {
+        let (head, _) = input::with_input(&*source, Effort::least(), None, |input| {
             let mut head = Vec::new();
             while head.len() < 512 {
                 let left = 512_u64.saturating_sub(head.len() as u64);
@@ -157,7 +180,7 @@ impl Archive {
         });
         let head = head?;
         Ok(match format_of(&head) {
-            Some(format) => Inside::Archive(Archive { source, format }),
+            Some(format) => Inside::Archive(Archive { source, format, measured: OnceLock::new() }),
             None => Inside::Unknown(head),
         })
     }
@@ -167,7 +190,17 @@ impl Archive {
     }
 
     fn walk(&self, effort: Effort, visitor: &mut dyn Visitor) -> Result<Seen, Failure> {
-        let (walked, seen) = input::with_input(&*self.source, effort, |input| match self.format {
+        self.walk_consuming(effort, None, visitor)
+    }
+
+    /// Walks for the last time: with `consumed`, nothing of the archive is left.
+    fn walk_consuming(
+        &self,
+        effort: Effort,
+        consumed: Option<&Consumed>,
+        visitor: &mut dyn Visitor,
+    ) -> Result<Seen, Failure> {
+        let (walked, seen) = input::with_input(&*self.source, effort, consumed, |input| match self.format {
             Format::CpioZst => cpio::walk(input, visitor),
             _ => tar::walk(input, visitor),
         });
@@ -179,6 +212,18 @@ impl Archive {
     /// over where they lie; several frames are decompressed side by side, as in [`Archive::unpack`].
     pub(crate) fn need(&self, options: &UnpackOptions<'_>) -> Result<Need, ArchiveError> {
         let effort = Effort::new(options);
+        let (need, seen) = match self.measured.get() {
+            Some(measured) => *measured,
+            None => {
+                let measured = self.measure(effort)?;
+                *self.measured.get_or_init(|| measured)
+            }
+        };
+        let freed = if options.consume { need.freed } else { 0 };
+        Ok(Need { working: effort.memory(&seen).saturating_add(need.working), freed, ..need })
+    }
+
+    fn measure(&self, effort: Effort) -> Result<(Need, Seen), ArchiveError> {
         let mut measure = measure::Measure::new();
         let seen = match self.walk(effort, &mut measure) {
             Ok(seen) => seen,
@@ -188,14 +233,20 @@ impl Archive {
                 return Err(ArchiveError::Damaged { at: 0, why });
             }
         };
-        let working = effort.memory(&seen).saturating_add(measure.memory());
-        Ok(Need { bytes: measure.bytes, inodes: measure.inodes, working, freed: 0 })
+        Ok((measure.need(), seen))
     }
 
-    pub(crate) fn unpack(&self, target: &Target, options: &UnpackOptions<'_>) -> Result<Report, Failure> {
+    /// With `holes`, those of its file, it is freed as it is unpacked.
+    pub(crate) fn unpack(
+        &self,
+        holes: Option<Holes>,
+        target: &Target,
+        options: &UnpackOptions<'_>,
+    ) -> Result<Report, Failure> {
         let effort = Effort::new(options);
         let mut place = place::Place::new(target, options.progress);
-        let seen = self.walk(effort, &mut place)?;
+        let consumed = holes.map(Consumed::new);
+        let seen = self.walk_consuming(effort, consumed.as_ref(), &mut place)?;
         let (entries, bytes, notes) = place.finish()?;
         Ok(Report { entries, bytes, workers: effort.threads(&seen), notes })
     }

@@ -20,6 +20,8 @@ pub(super) type Buffer = Box<[u8]>;
 pub(super) struct Piece {
     pub(super) buffer: Buffer,
     pub(super) len: usize,
+    /// Up to where the source was decompressed for it, and for all before it.
+    pub(super) source: u64,
 }
 
 /// Bytes of memory that may be used.
@@ -148,13 +150,13 @@ impl Queue {
         Some(spare.unwrap_or_else(|| vec![0; PIECE].into_boxed_slice()))
     }
 
-    pub(super) fn send(&self, frame: u64, buffer: Buffer, len: usize) {
+    pub(super) fn send(&self, frame: u64, piece: Piece) {
         let mut state = self.lock();
-        match state.slot(frame).filter(|_| len > 0) {
-            Some(slot) => slot.pieces.push_back(Piece { buffer, len }),
+        match state.slot(frame).filter(|_| piece.len > 0) {
+            Some(slot) => slot.pieces.push_back(piece),
             None => {
                 state.used = state.used.saturating_sub(1);
-                state.spare.push(buffer);
+                state.spare.push(piece.buffer);
                 self.freed.notify_all();
             }
         }
@@ -234,7 +236,7 @@ mod tests {
     fn put(queue: &Queue, frame: u64, byte: u8) {
         let mut buffer = queue.buffer(frame).unwrap();
         buffer[0] = byte;
-        queue.send(frame, buffer, 1);
+        queue.send(frame, Piece { buffer, len: 1, source: 0 });
     }
 
     #[test]

@@ -1,10 +1,31 @@
-//! The compression formats of WIM, by wimlib's decompressors: one per worker, one chunk at a time.
+//! The compression formats of WIM: safe decoders, one of each per worker, one chunk at a time. They know no more than
+//! the chunk that they are given, and hold nothing of it when they are done.
 
-mod ffi;
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "numbers are bounded by the bits that they are read from and by the size of a chunk"
+)]
+
+mod bits;
+mod calls;
+mod huffman;
+mod lzms;
+mod lzx;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
+mod token;
+mod window;
+mod xpress;
 
 use std::fmt;
 
-use crate::error::WimError;
+use lzms::Lzms;
+use lzx::Lzx;
+use xpress::Xpress;
 
 /// A WIM compression format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +74,9 @@ impl fmt::Display for Compression {
 /// One worker's decompressor, made when the first chunk needs it, and made anew where an image mixes formats.
 #[derive(Default)]
 pub(crate) struct Codec {
-    ready: Option<(Compression, u32, ffi::Decompressor)>,
+    xpress: Option<Box<Xpress>>,
+    lzx: Option<Box<Lzx>>,
+    lzms: Option<Box<Lzms>>,
 }
 
 /// The chunk's bytes are not what its format allows.
@@ -61,39 +84,30 @@ pub(crate) struct Codec {
 pub(crate) struct BadChunk;
 
 impl Codec {
-    /// Memory that a decompressor takes beside its buffers, at most: LZMS keeps 65536 positions of 4 bytes for its x86
-    /// filter (`struct lzms_decompressor` of wimlib 1.14.4), the others less.
+    /// Memory that the decoders of a worker take beside its buffers, at most: LZMS keeps where each of 65536 addresses was
+    /// used last, 128 KiB, and its codes; the others less.
     pub(crate) const MEMORY: u64 = 320 << 10;
 
     /// Unpacks one chunk into the whole of `out`. A chunk as long as its contents is stored.
     ///
     /// # Errors
-    /// `Err` when there is no memory for a decompressor; `Ok(Err)` when the chunk is damaged.
+    /// When the chunk is damaged; then what `out` holds means nothing.
     pub(crate) fn chunk(
         &mut self,
         format: Compression,
         chunk_size: u32,
         input: &[u8],
         out: &mut [u8],
-    ) -> Result<Result<(), BadChunk>, WimError> {
+    ) -> Result<(), BadChunk> {
         if input.len() == out.len() {
             out.copy_from_slice(input);
-            return Ok(Ok(()));
+            return Ok(());
         }
-        let kind = match format {
-            Compression::None => return Ok(Err(BadChunk)),
-            Compression::Xpress => ffi::Kind::Xpress,
-            Compression::Lzx => ffi::Kind::Lzx,
-            Compression::Lzms => ffi::Kind::Lzms,
-        };
-        let decompressor = match &mut self.ready {
-            Some((f, size, decompressor)) if *f == format && *size == chunk_size => decompressor,
-            slot => {
-                let made = ffi::Decompressor::new(kind, chunk_size)
-                    .ok_or(WimError::NoMemory { bytes: u64::from(chunk_size) })?;
-                &mut slot.insert((format, chunk_size, made)).2
-            }
-        };
-        Ok(if decompressor.run(input, out) { Ok(()) } else { Err(BadChunk) })
+        match format {
+            Compression::None => Err(BadChunk),
+            Compression::Xpress => self.xpress.get_or_insert_with(|| Box::new(Xpress::new())).chunk(input, out),
+            Compression::Lzx => self.lzx.get_or_insert_with(|| Box::new(Lzx::new())).chunk(input, chunk_size, out),
+            Compression::Lzms => self.lzms.get_or_insert_with(|| Box::new(Lzms::new())).chunk(input, out),
+        }
     }
 }

@@ -20,10 +20,21 @@ pub(crate) const STEP: u64 = 1 << 20;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// The files of an image, eaten up from the first byte of the first to the last of the last.
-#[derive(Debug)]
-pub(crate) struct Consumed {
+#[derive(Debug, Default)]
+pub(crate) struct Holes {
     /// Each with its place in all of them, taken as one.
     files: Vec<(Range<u64>, File)>,
+    /// All before this is a hole.
+    freed: u64,
+    /// The file system does not make holes, or no longer does.
+    refused: bool,
+}
+
+/// What of an image the jobs of its unpacking need no more.
+#[derive(Debug)]
+pub(crate) struct Consumed {
+    /// Where each of the files begins and ends, all taken as one.
+    places: Vec<Range<u64>>,
     /// So many jobs, counted from the earliest that is not done, may be begun.
     window: usize,
     state: Mutex<State>,
@@ -38,10 +49,7 @@ struct State {
     done: BTreeMap<usize, u64>,
     /// Nothing before this is needed any more.
     end: u64,
-    /// All before this is a hole.
-    freed: u64,
-    /// The file system does not make holes, or no longer does.
-    refused: bool,
+    holes: Holes,
     stopped: bool,
 }
 
@@ -53,10 +61,14 @@ pub(crate) fn is_consumable(path: &Path) -> bool {
     in_memory && writable
 }
 
-impl Consumed {
-    /// Opens `files`, the parts of an image with their lengths, to make holes in them. Of all jobs, `window` at most are
-    /// begun and not freed at any time: this is what the need of memory relies on.
-    pub(crate) fn open(files: &[(PathBuf, u64)], window: usize) -> Result<Consumed, (PathBuf, io::Error)> {
+/// What is freed of a source of which nothing before `end` is needed.
+pub(crate) fn whole_steps(end: u64) -> u64 {
+    end.saturating_sub(end % STEP)
+}
+
+impl Holes {
+    /// Opens `files`, the parts of an image with their lengths, to make holes in them.
+    pub(crate) fn open(files: &[(PathBuf, u64)]) -> Result<Holes, (PathBuf, io::Error)> {
         let mut opened = Vec::new();
         let mut begin = 0_u64;
         for (path, len) in files {
@@ -65,7 +77,38 @@ impl Consumed {
             opened.push((begin..end, file));
             begin = end;
         }
-        Ok(Consumed { files: opened, window, state: Mutex::default(), moved: Condvar::new() })
+        Ok(Holes { files: opened, ..Holes::default() })
+    }
+
+    /// Nothing before `end` is needed any more.
+    pub(crate) fn free_to(&mut self, end: u64) {
+        let (from, to) = (self.freed, whole_steps(end));
+        if !self.refused && from < to {
+            // Refused, it stays until it is removed as a whole: no harm, but for the memory.
+            self.refused = self.punch(from, to).is_err();
+            self.freed = to;
+        }
+    }
+
+    fn punch(&self, from: u64, to: u64) -> Result<(), Errno> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        for (place, file) in &self.files {
+            let (from, to) = (from.max(place.start), to.min(place.end));
+            if from < to {
+                fallocate(file, flags, from.saturating_sub(place.start), to.saturating_sub(from))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Consumed {
+    /// Makes `holes` as jobs end. Of all jobs, `window` at most are begun and not freed at any time: this is what the need
+    /// of memory relies on.
+    pub(crate) fn new(holes: Holes, window: usize) -> Consumed {
+        let places = holes.files.iter().map(|(place, _)| place.clone()).collect();
+        let state = Mutex::new(State { holes, ..State::default() });
+        Consumed { places, window, state, moved: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -82,8 +125,8 @@ impl Consumed {
 
     /// Job number `job`, which took the source up to `end` of this part, needs none of it any more.
     pub(crate) fn finished(&self, job: usize, part: u16, end: u64) {
-        let file = self.files.get(usize::from(part.saturating_sub(1)));
-        let end = file.map_or(0, |(place, _)| place.start.saturating_add(end).min(place.end));
+        let place = self.places.get(usize::from(part.saturating_sub(1)));
+        let end = place.map_or(0, |place| place.start.saturating_add(end).min(place.end));
         let mut state = self.lock();
         state.done.insert(job, end);
         let mut next = state.next;
@@ -95,23 +138,8 @@ impl Consumed {
             state.next = next;
             self.moved.notify_all();
         }
-        let (from, to) = (state.freed, state.end.saturating_sub(state.end % STEP));
-        if !state.refused && from < to {
-            // Refused, it stays until it is removed as a whole: no harm, but for the memory.
-            state.refused = self.punch(from, to).is_err();
-            state.freed = to;
-        }
-    }
-
-    fn punch(&self, from: u64, to: u64) -> Result<(), Errno> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        for (place, file) in &self.files {
-            let (from, to) = (from.max(place.start), to.min(place.end));
-            if from < to {
-                fallocate(file, flags, from.saturating_sub(place.start), to.saturating_sub(from))?;
-            }
-        }
-        Ok(())
+        let end = state.end;
+        state.holes.free_to(end);
     }
 
     /// Wakes all who wait: the job that they wait for will not end.

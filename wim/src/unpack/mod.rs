@@ -13,9 +13,7 @@ mod queue;
 mod stream;
 mod worker;
 
-use std::io;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::error::{TargetError, WimError};
@@ -24,7 +22,7 @@ use crate::reader::Wim;
 use crate::root::{DEFAULT_MEMORY_BUDGET, Need, Report, UnpackOptions};
 use crate::target::{Directory, Entry, Target};
 use crate::tree::{Kind, Tree};
-use consume::Consumed;
+use consume::{Consumed, Holes};
 use plan::{Job, Plan};
 pub(crate) use stream::Piped;
 
@@ -33,8 +31,6 @@ pub(crate) use stream::Piped;
 pub(crate) enum Failure {
     Image(WimError),
     Target(TargetError),
-    /// The image cannot be freed while it is unpacked, as was asked for.
-    Consume(PathBuf, io::Error),
 }
 
 impl From<WimError> for Failure {
@@ -93,11 +89,11 @@ impl Prepared {
         wanted.min(NonZeroUsize::new(useful).unwrap_or(NonZeroUsize::MIN))
     }
 
-    /// Unpacks into `target`. With [`UnpackOptions::consume`], the image's `files` are freed as it goes.
+    /// Unpacks into `target`. With `holes`, those of its files, the image is freed as it goes.
     pub(crate) fn unpack(
         &self,
         wim: &Wim,
-        files: &[(PathBuf, u64)],
+        holes: Option<Holes>,
         target: &Target,
         options: &UnpackOptions<'_>,
     ) -> Result<Report, Failure> {
@@ -106,8 +102,7 @@ impl Prepared {
         let placer = Placer { tree: &self.tree, target, notes: &notes };
         placer.make_directories()?;
         let workers = self.workers(options);
-        let consumed = options.consume.then(|| Consumed::open(files, window(workers, &self.plan))).transpose();
-        let consumed = consumed.map_err(|(path, why)| Failure::Consume(path, why))?;
+        let consumed = holes.map(|holes| Consumed::new(holes, window(workers, &self.plan)));
         worker::run(wim, &self.plan, &placer, workers, consumed.as_ref(), options.progress)?;
         placer.finish_directories()?;
         Ok(report(&self.tree, notes, self.plan.total, workers))

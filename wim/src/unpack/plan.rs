@@ -320,7 +320,7 @@ impl Plan {
             let last = earliest.saturating_add(window).min(after.len()).checked_sub(1);
             let there = last.and_then(|n| after.get(n)).copied().unwrap_or(0);
             // What remains of the source is not in memory twice; only what was freed makes room.
-            i128::from(there).saturating_sub(i128::from(begin.saturating_sub(begin % consume::STEP)))
+            i128::from(there).saturating_sub(i128::from(consume::whole_steps(*begin)))
         });
         let most = most.max().unwrap_or(0);
         u64::try_from(i128::from(written).saturating_sub(most)).unwrap_or(0)

@@ -374,7 +374,7 @@ impl Pool<'_> {
         for out in out.chunks_mut(usize::try_from(chunk_size).unwrap_or(usize::MAX).max(1)) {
             let chunk = usize::try_from(u32_at(stored, 0).ok_or_else(bad)?).map_err(|_| bad())?;
             let (chunk, rest) = stored.get(4..).and_then(|rest| rest.split_at_checked(chunk)).ok_or_else(bad)?;
-            codec.chunk(compression, chunk_size, chunk, out)?.map_err(|_| bad())?;
+            codec.chunk(compression, chunk_size, chunk, out).map_err(|_| bad())?;
             stored = rest;
         }
         Ok(())

@@ -175,7 +175,7 @@ impl Shared<'_> {
             for ((begin, end), out) in starts.iter().zip(starts.iter().skip(1)).zip(out.chunks_mut(chunk_size)) {
                 let begin = begin.saturating_add(chunked.layout.lead());
                 let chunk = slice(bytes, begin, *end).ok_or_else(|| self.item_error(item))?;
-                codec.chunk(header.compression, header.chunk_size, chunk, out)?.map_err(|_| self.item_error(item))?;
+                codec.chunk(header.compression, header.chunk_size, chunk, out).map_err(|_| self.item_error(item))?;
             }
             self.sink.whole(open, item, out)?;
         }
@@ -215,7 +215,7 @@ impl Shared<'_> {
             let begin = begin.saturating_add(chunked.layout.lead());
             let chunk = slice(input, begin.saturating_sub(first), end.saturating_sub(first));
             let chunk = chunk.ok_or_else(|| self.item_error(item))?;
-            codec.chunk(header.compression, header.chunk_size, chunk, out)?.map_err(|_| self.item_error(item))?;
+            codec.chunk(header.compression, header.chunk_size, chunk, out).map_err(|_| self.item_error(item))?;
         }
         self.sink.piece(open, item, assembly, begin, out)?;
         Ok(from.saturating_add(end))
@@ -238,7 +238,7 @@ impl Shared<'_> {
         resize(out, len)?;
         let damaged = || items.first().map_or(WimError::Decompress { file: String::new() }, |i| self.item_error(i));
         let format: Compression = solid.compression;
-        codec.chunk(format, solid.chunk_size, input, out)?.map_err(|_| damaged())?;
+        codec.chunk(format, solid.chunk_size, input, out).map_err(|_| damaged())?;
         for item in items {
             let (first, end) = extent(&item.blob);
             let (first_here, end_here) = (first.max(begin), end.min(begin.saturating_add(len)));

@@ -110,6 +110,8 @@ pub enum ExecKey {
     StandardError,
     TtyPath,
     SyslogIdentifier,
+    SyslogLevel,
+    SyslogLevelPrefix,
     KeyringMode,
     Directory(DirectoryKind),
     DirectoryMode(DirectoryKind),

@@ -101,6 +101,19 @@ impl Reader<'_> {
                 let Some(name) = self.resolved(entry) else { return };
                 self.unit.service.syslog_identifier = (!name.is_empty()).then_some(name);
             }
+            ExecKey::SyslogLevel => {
+                // As syslog(3) has them, in their order.
+                const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+                match (0..).zip(LEVELS).find(|(_, level)| *level == value) {
+                    Some((level, _)) => self.unit.service.syslog_level = level,
+                    None => self.unknown_value(entry, &LEVELS),
+                }
+            }
+            ExecKey::SyslogLevelPrefix => {
+                if let Some(prefix) = self.boolean(entry) {
+                    self.unit.service.syslog_level_prefix = prefix;
+                }
+            }
             ExecKey::KeyringMode => {
                 self.unit.service.keyring = match value {
                     "inherit" => KeyringMode::Inherit,

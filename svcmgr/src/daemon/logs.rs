@@ -1,0 +1,122 @@
+//! The loop's part of the logs: reading what services and others say, in turn and within their rates.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::epoll::{self, EventFlags};
+
+use super::Daemon;
+use crate::graph::UnitId;
+use crate::host::Host;
+use crate::host::token::Token;
+use crate::log::inlets::Format;
+use crate::log::kmsg::Kmsg;
+use crate::log::pipes::Drained;
+use crate::log::socket::Socket;
+use crate::log::streams::{Read, Streams};
+
+/// Streams that are accepted before others get their turn.
+const ACCEPT_BATCH: usize = 16;
+
+impl Daemon {
+    /// Takes the time for all lines of this turn, and reads what others than services say before these are read: so
+    /// lines have the order of time.
+    pub(super) fn hear_logs(&mut self) {
+        self.time = self.supervisor.host.now().boot;
+        if let Some(kmsg) = &mut self.kmsg {
+            kmsg.drain(&mut self.supervisor.host.store, self.time);
+        }
+        for format in [Format::Syslog, Format::Native] {
+            let (store, finder) = self.supervisor.host.store_and_finder();
+            self.inlets.drain(format, store, self.time, |pid| finder.unit_of(&self.supervisor.machine, pid));
+        }
+    }
+
+    /// Opens `/dev/log` and the journal's sockets in `folder`, or goes on with those that were kept.
+    pub fn open_journal(&mut self, folder: &Path, stored: &mut BTreeMap<String, OwnedFd>) {
+        if let Err(error) = std::fs::create_dir_all(folder) {
+            log::error!("{} cannot be made: {error}", folder.display());
+        }
+        let mut open = |daemon: &Daemon, token, name: &str, file: &str, bind: &dyn Fn(&Path) -> io::Result<OwnedFd>| {
+            let kept = stored.remove(name);
+            let fresh = kept.is_none();
+            match kept.map_or_else(|| bind(&folder.join(file)), Ok) {
+                Ok(fd) => {
+                    daemon.keep(token, name, fd.as_fd(), fresh);
+                    Some(fd)
+                }
+                Err(error) => {
+                    log::error!("no socket {}: {error}; what is sent there is lost", folder.join(file).display());
+                    None
+                }
+            }
+        };
+        self.inlets.syslog = open(self, Token::Syslog, "log:syslog", "dev-log", &Socket::bind).map(Socket::from_fd);
+        self.inlets.native = open(self, Token::Journal, "log:journal", "socket", &Socket::bind).map(Socket::from_fd);
+        self.streams.listener = open(self, Token::Streams, "log:stdout", "stdout", &Streams::bind);
+    }
+
+    pub(super) fn accept_streams(&mut self) {
+        for _ in 0..ACCEPT_BATCH {
+            let Some(caller) = self.streams.accept() else { return };
+            let (store, finder) = self.supervisor.host.store_and_finder();
+            let unit = finder.unit_of(&self.supervisor.machine, caller.pid);
+            let Some(id) = self.streams.admit(caller, unit.as_deref(), store) else { continue };
+            let Some(socket) = self.streams.socket(id) else { continue };
+            if let Err(error) = self.supervisor.host.watch(socket, Token::Stream(id), EventFlags::IN) {
+                log::warn!("a stream to the journal cannot be watched: {error}");
+                self.streams.remove(id);
+            }
+        }
+    }
+
+    pub(super) fn read_stream(&mut self, id: u32) {
+        if self.streams.drain(id, &mut self.supervisor.host.store, self.time) == Read::Full {
+            self.watch(self.streams.socket(id), Token::Stream(id), EventFlags::empty());
+        }
+    }
+
+    /// Begins to read the kernel's log. Without it all else goes on.
+    pub fn open_kmsg(&mut self, path: &Path) {
+        match Kmsg::open(path, &mut self.supervisor.host.store) {
+            Ok(kmsg) => {
+                if let Err(error) = self.supervisor.host.watch(kmsg.as_fd(), Token::Kmsg, EventFlags::IN) {
+                    log::error!("{} cannot be watched: {error}", path.display());
+                }
+                self.kmsg = Some(kmsg);
+                self.hear_logs();
+            }
+            Err(error) => log::warn!("{}: {error}; the kernel's lines are not kept", path.display()),
+        }
+    }
+
+    /// Reads what a service has written; all of it, if its process has ended (`last`).
+    pub(super) fn read_output(&mut self, id: UnitId, last: bool) {
+        let host = &mut self.supervisor.host;
+        if host.pipes.drain(&mut host.store, id, self.time, last) == Drained::Full {
+            self.watch(self.supervisor.host.pipes.reader(id), Token::Output(id), EventFlags::empty());
+        }
+    }
+
+    /// Looks again at pipes that were too full, and tells of losses.
+    pub(super) fn pass_time_in_logs(&mut self) {
+        let now = self.supervisor.host.now().boot;
+        for id in self.supervisor.host.pipes.opened(now) {
+            self.watch(self.supervisor.host.pipes.reader(id), Token::Output(id), EventFlags::IN);
+        }
+        for id in self.streams.opened(now) {
+            self.watch(self.streams.socket(id), Token::Stream(id), EventFlags::IN);
+        }
+        self.supervisor.host.store.tick(now);
+    }
+
+    fn watch(&self, fd: Option<BorrowedFd<'_>>, token: Token, flags: EventFlags) {
+        if let Some(fd) = fd
+            && let Err(error) = epoll::modify(&self.supervisor.host.epoll, fd, token.data(), flags)
+        {
+            log::error!("what is said cannot be watched ({token:?}): {error}");
+        }
+    }
+}
