@@ -266,7 +266,7 @@ fn an_image_larger_than_the_memory_is_refused_before_it_is_copied() {
     let disk = work.path().join("disk");
     erofs(&tree, &disk, "");
     let machine = image.machine_without_root().parameter("mmos.root=/dev/vda").drive(&disk).memory(256);
-    recovers(&machine, &["it needs 3", "(300 MiB for a copy of the image", "MiB are available", "more RAM"]);
+    recovers(&machine, &["it needs 3", "(301 MiB for a copy of the image", "MiB are available", "more RAM"]);
 }
 
 #[test]

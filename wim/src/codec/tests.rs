@@ -65,10 +65,11 @@ fn whatever_wimlib_compresses_comes_back() {
         let mut codec = Codec::default();
         for chunk_size in sizes(format) {
             // Large chunks differ in their offsets, which every level writes alike.
-            let levels: &[u32] = if chunk_size > 1 << 16 { &[20] } else { &[20, 50, 100] };
+            let large = chunk_size > 1 << 16;
+            let levels: &[u32] = if large { &[20] } else { &[20, 50, 100] };
             for &level in levels {
                 let mut compressor = Compressor::new(format, chunk_size, level).unwrap();
-                for kind in 0..8 {
+                for kind in if large { 5..8 } else { 0..8 } {
                     for len in [chunk_size, chunk_size - 1, 3000, 257, 64, 18, 17, 16, 3] {
                         let data = sample(kind, len, u64::from(level) + len as u64);
                         let Some(input) = compressor.run(&data) else { continue };
@@ -82,7 +83,7 @@ fn whatever_wimlib_compresses_comes_back() {
             }
         }
     }
-    assert!(compressed > 400, "only {compressed} samples get smaller");
+    assert!(compressed > 300, "only {compressed} samples get smaller");
 }
 
 #[test]
