@@ -1,10 +1,23 @@
 //! Both ways with wimlib: what its compressors make is unpacked byte for byte, and where ours accepts a damaged chunk,
 //! wimlib's decompressor gives the same.
 
+use std::io::Read;
+use std::sync::OnceLock;
+
 use proptest::prelude::*;
 
 use super::reference::{Compressor, Decompressor};
 use super::*;
+
+/// The beginning of this program.
+fn code() -> &'static [u8] {
+    static CODE: OnceLock<Vec<u8>> = OnceLock::new();
+    CODE.get_or_init(|| {
+        let mut code = vec![0; 3 << 20];
+        std::fs::File::open("/proc/self/exe").unwrap().read_exact(&mut code).unwrap();
+        code
+    })
+}
 
 /// Text, code, runs, noise, tables: what makes the formats show all their kinds of symbols.
 fn sample(kind: usize, len: usize, seed: u64) -> Vec<u8> {
@@ -16,7 +29,7 @@ fn sample(kind: usize, len: usize, seed: u64) -> Vec<u8> {
         state
     };
     match kind {
-        0 => std::fs::read("/proc/self/exe").unwrap().into_iter().skip((seed % 100_000) as usize).take(len).collect(),
+        0 => code().iter().copied().skip((seed % 100_000) as usize).take(len).collect(),
         1 => (0..len).map(|_| *b"etaoin shrdlu\n".get((random() % 14) as usize).unwrap()).collect(),
         2 => vec![(seed & 255) as u8; len],
         3 => (0..len).map(|_| random() as u8).collect(),
@@ -70,7 +83,8 @@ fn whatever_wimlib_compresses_comes_back() {
             for &level in levels {
                 let mut compressor = Compressor::new(format, chunk_size, level).unwrap();
                 for kind in if large { 5..8 } else { 0..8 } {
-                    for len in [chunk_size, chunk_size - 1, 3000, 257, 64, 18, 17, 16, 3] {
+                    let short: &[usize] = if large { &[] } else { &[chunk_size - 1, 257, 64, 18, 17, 16, 3] };
+                    for &len in [chunk_size, 3000].iter().chain(short) {
                         let data = sample(kind, len, u64::from(level) + len as u64);
                         let Some(input) = compressor.run(&data) else { continue };
                         let mut out = vec![0x55; len];
@@ -83,7 +97,7 @@ fn whatever_wimlib_compresses_comes_back() {
             }
         }
     }
-    assert!(compressed > 300, "only {compressed} samples get smaller");
+    assert!(compressed > 250, "only {compressed} samples get smaller");
 }
 
 #[test]
