@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::params::OnFail;
+use crate::params::{OnFail, Watch};
 
 /// Everything that the file may say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -23,6 +23,8 @@ pub struct BootConfig {
     pub index: Option<Index>,
     /// Which profile.
     pub profile: Option<String>,
+    /// How long the system may hang.
+    pub watchdog: Option<Watch>,
     /// Whether `onfail = "shell"` may be asked for at all.
     pub allow_shell: bool,
     /// Which modules to load.
@@ -187,6 +189,7 @@ mod tests {
             onfail = "shell"
             index = 2
             profile = "Line-1"
+            watchdog = 30
             allow_shell = true
             [modules]
             load = ["virtio_blk", "usbcore autosuspend=-1"]
@@ -200,6 +203,8 @@ mod tests {
         .unwrap();
         assert_eq!(config.rootwait, Some(30));
         assert_eq!(config.onfail, Some(OnFail::Shell));
+        assert_eq!(config.watchdog, Some(Watch::Seconds(30)));
+        assert_eq!(parse("watchdog = \"off\"").unwrap().watchdog, Some(Watch::Off));
         assert_eq!(config.index, Some(Index::Number(2)));
         assert_eq!(parse("index = \"factory\"").unwrap().index, Some(Index::Name("factory".into())));
         assert!(config.verify.sha256.unwrap().as_str().starts_with("e3b0c442"));
@@ -219,6 +224,8 @@ mod tests {
             ("profile = \"Current\"", "Current"),
             ("rootwait = -1", "-1"),
             ("rootwait = 3601", "from 0 to 3600"),
+            ("watchdog = 3", "watchdog = 3: it takes off, or"),
+            ("watchdog = \"on\"", "from 4 to 3600"),
         ] {
             let reason = parse(text).unwrap_err();
             assert!(reason.contains(expect), "{text:?}: {reason}");

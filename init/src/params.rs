@@ -28,6 +28,70 @@ impl OnFail {
     }
 }
 
+/// How long PID 1 and the supervisor may hang.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "WatchText")]
+pub enum Watch {
+    /// For ever: nothing is watched.
+    Off,
+    /// So many seconds.
+    Seconds(u16),
+}
+
+/// The shortest time that a busy machine keeps, and the longest that anyone waits for.
+const WATCH_RANGE: std::ops::RangeInclusive<u16> = 4..=3600;
+const WATCH_WANTED: &str = "off, or a whole number of seconds from 4 to 3600";
+
+impl Watch {
+    /// Where nobody says anything.
+    pub const DEFAULT: Watch = Watch::Seconds(60);
+
+    /// In seconds, 0 for off, as the boot record has it.
+    pub fn seconds(self) -> u16 {
+        match self {
+            Watch::Off => 0,
+            Watch::Seconds(seconds) => seconds,
+        }
+    }
+
+    /// The reverse of [`Watch::seconds`].
+    pub fn from_seconds(seconds: u16) -> Watch {
+        if seconds == 0 { Watch::Off } else { Watch::Seconds(seconds) }
+    }
+}
+
+impl std::str::FromStr for Watch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Watch, &'static str> {
+        if text == "off" {
+            return Ok(Watch::Off);
+        }
+        let seconds = text.parse().ok().filter(|seconds| WATCH_RANGE.contains(seconds));
+        seconds.map(Watch::Seconds).ok_or(WATCH_WANTED)
+    }
+}
+
+/// A number, or a word, as `boot.toml` has it.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum WatchText {
+    Number(i64),
+    Word(String),
+}
+
+impl TryFrom<WatchText> for Watch {
+    type Error = String;
+
+    fn try_from(text: WatchText) -> Result<Watch, String> {
+        let text = match text {
+            WatchText::Number(number) => number.to_string(),
+            WatchText::Word(word) => word,
+        };
+        text.parse().map_err(|wanted| format!("watchdog = {text}: it takes {wanted}"))
+    }
+}
+
 /// What the kernel command line asks for; `None` where it says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requests {
@@ -41,6 +105,8 @@ pub struct Requests {
     pub onfail: Option<OnFail>,
     /// `mmos.profile=`
     pub profile: Option<String>,
+    /// `mmos.watchdog=`
+    pub watchdog: Option<Watch>,
     /// `mmos.loglevel=`
     pub loglevel: Option<LevelFilter>,
 }
@@ -123,6 +189,18 @@ pub const TABLE: &[Parameter] = &[
         meaning: "Which manufacturing profile decides what is started",
         apply: |requests, value| {
             requests.profile = Some(check_profile(value)?.to_owned());
+            Ok(())
+        },
+    },
+    Parameter {
+        name: "mmos.watchdog",
+        values: "`off`, or seconds, 4 to 3600",
+        default: "60",
+        meaning: "How long the system may hang. A supervisor that does not answer for half of it is killed and started \
+                  anew, no service with it; `/dev/watchdog`, where there is one, resets a machine whose PID 1 or \
+                  supervisor has not come back within it. `off` leaves both alone",
+        apply: |requests, value| {
+            requests.watchdog = Some(value.parse()?);
             Ok(())
         },
     },
@@ -242,7 +320,7 @@ mod tests {
     fn every_parameter_is_taken() {
         let (requests, warnings) = parse(
             "quiet mmos.root=PARTLABEL=images:/root.wim mmos.rootwait=3 mmos.index=2 mmos.onfail=poweroff \
-             mmos.profile=Calibration mmos.loglevel=warn console=ttyS0\n",
+             mmos.profile=Calibration mmos.watchdog=30 mmos.loglevel=warn console=ttyS0\n",
         );
         assert_eq!(warnings, Vec::<String>::new());
         assert_eq!(
@@ -253,6 +331,7 @@ mod tests {
                 index: Some("2".into()),
                 onfail: Some(OnFail::Poweroff),
                 profile: Some("Calibration".into()),
+                watchdog: Some(Watch::Seconds(30)),
                 loglevel: Some(LevelFilter::Warn),
             }
         );
@@ -284,10 +363,10 @@ mod tests {
     fn a_bad_value_changes_nothing_and_says_what_is_taken() {
         let (requests, warnings) = parse(
             "mmos.rootwait=soon mmos.rootwait=-1 mmos.rootwait=99999999 mmos.onfail=panic mmos.root= mmos.index \
-             mmos.profile=Current mmos.profile=../../etc mmos.loglevel=loud",
+             mmos.profile=Current mmos.profile=../../etc mmos.watchdog=3 mmos.watchdog=on mmos.loglevel=loud",
         );
         assert_eq!(requests, Requests::default());
-        assert_eq!(warnings.len(), 9, "{warnings:#?}");
+        assert_eq!(warnings.len(), 11, "{warnings:#?}");
         assert!(warnings[3].contains("reboot, poweroff or shell"), "{warnings:?}");
     }
 

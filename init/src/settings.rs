@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::config::{BootConfig, Index, ModuleConfig, VerifyConfig};
-use crate::params::{OnFail, Requests};
+use crate::params::{OnFail, Requests, Watch};
 
 /// The root where nobody names one.
 pub const DEFAULT_ROOT: &str = "initrd:/root.wim";
@@ -24,6 +24,8 @@ pub struct Settings {
     pub onfail: OnFail,
     /// Profile that was asked for.
     pub profile: Option<String>,
+    /// How long the system may hang.
+    pub watchdog: Watch,
     /// Modules.
     pub modules: ModuleConfig,
     /// Checks.
@@ -55,6 +57,7 @@ impl Settings {
             index: requests.index.or(index),
             onfail,
             profile: requests.profile.or(config.profile),
+            watchdog: requests.watchdog.or(config.watchdog).unwrap_or(Watch::DEFAULT),
             modules: config.modules,
             verify: config.verify,
         };
@@ -83,8 +86,14 @@ mod tests {
         assert_eq!(settings.root, "initrd:/root.wim");
         assert_eq!(settings.rootwait.as_secs(), 10);
         assert_eq!(settings.onfail, OnFail::Reboot);
+        assert_eq!(settings.watchdog, Watch::Seconds(60));
         assert!(warnings.is_empty());
-        for (name, default) in [("mmos.root", "initrd:/root.wim"), ("mmos.rootwait", "10"), ("mmos.onfail", "reboot")] {
+        for (name, default) in [
+            ("mmos.root", "initrd:/root.wim"),
+            ("mmos.rootwait", "10"),
+            ("mmos.onfail", "reboot"),
+            ("mmos.watchdog", "60"),
+        ] {
             let row = params::TABLE.iter().find(|p| p.name == name).unwrap();
             assert_eq!(row.default.trim_matches('`'), default);
         }

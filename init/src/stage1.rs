@@ -84,6 +84,7 @@ fn boot(settings: &mut Settings) -> Result<Never, Reason> {
     timeline.begin(step::SETTINGS);
     decide(settings, &mut timeline)?;
     timeline.record.profile = settings.profile.clone();
+    timeline.record.watchdog = Some(settings.watchdog.seconds());
 
     timeline.begin(step::MODULES);
     // Before anything is looked for: what comes later is heard.

@@ -90,6 +90,70 @@ pub fn set_read_only(device: &impl AsFd, read_only: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// What a watchdog is asked, by `<linux/watchdog.h>`.
+pub mod watchdog {
+    use std::ffi::c_int;
+    use std::io;
+    use std::os::fd::{AsFd, AsRawFd};
+
+    /// `struct watchdog_info`.
+    #[repr(C)]
+    struct Info {
+        options: u32,
+        firmware_version: u32,
+        identity: [u8; 32],
+    }
+
+    /// How much the kernel writes.
+    #[cfg(test)]
+    pub(super) const INFO_LENGTH: usize = size_of::<Info>();
+
+    /// `WDIOF_CARDRESET`: the watchdog reset the machine.
+    const CARD_RESET: c_int = 0x20;
+
+    mod request {
+        use std::ffi::c_int;
+
+        nix::ioctl_read!(get_support, b'W', 0, super::Info);
+        nix::ioctl_read!(get_boot_status, b'W', 2, c_int);
+        nix::ioctl_readwrite!(set_timeout, b'W', 6, c_int);
+        nix::ioctl_read!(get_timeout, b'W', 7, c_int);
+    }
+
+    /// Sets the time after which it resets the machine; the time that it took, in seconds.
+    pub fn set_timeout(device: &impl AsFd, seconds: c_int) -> io::Result<c_int> {
+        let mut value = seconds;
+        // SAFETY: the kernel reads and writes one int, to where one is; the descriptor is borrowed for the whole call.
+        unsafe { request::set_timeout(device.as_fd().as_raw_fd(), &raw mut value) }?;
+        Ok(value)
+    }
+
+    /// The time after which it resets the machine, in seconds.
+    pub fn timeout(device: &impl AsFd) -> io::Result<c_int> {
+        let mut value = 0;
+        // SAFETY: the kernel writes one int, to where one is; the descriptor is borrowed for the whole of the call.
+        unsafe { request::get_timeout(device.as_fd().as_raw_fd(), &raw mut value) }?;
+        Ok(value)
+    }
+
+    /// Whether it reset the machine, and this boot follows from that.
+    pub fn reset_the_machine(device: &impl AsFd) -> io::Result<bool> {
+        let mut value = 0;
+        // SAFETY: as above.
+        unsafe { request::get_boot_status(device.as_fd().as_raw_fd(), &raw mut value) }?;
+        Ok(value & CARD_RESET != 0)
+    }
+
+    /// What it calls itself.
+    pub fn identity(device: &impl AsFd) -> io::Result<String> {
+        let mut info = Info { options: 0, firmware_version: 0, identity: [0; 32] };
+        // SAFETY: the kernel writes one such structure, to where one is; the descriptor is borrowed for the whole call.
+        unsafe { request::get_support(device.as_fd().as_raw_fd(), &raw mut info) }?;
+        let name = info.identity.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(name).into_owned())
+    }
+}
+
 /// `struct loop_config` of `<linux/loop.h>`, with its `struct loop_info64` in place.
 #[repr(C)]
 struct LoopConfig {
@@ -217,6 +281,11 @@ mod tests {
         // struct loop_config: 8 bytes, struct loop_info64 of 232 bytes, 64 bytes.
         assert_eq!(size_of::<LoopConfig>(), 304);
         assert_eq!(std::mem::offset_of!(LoopConfig, flags), 8 + 52);
+    }
+
+    #[test]
+    fn what_a_watchdog_says_of_itself_has_the_size_that_the_kernel_writes() {
+        assert_eq!(watchdog::INFO_LENGTH, 40);
     }
 
     #[test]

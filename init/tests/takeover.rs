@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, exit};
 use std::time::Duration;
 
+use init::params::Watch;
 use init::stage2::machine::Machine;
 use link::channel::{Channel, ENV, SVCMGR_FD};
 use link::{FromInit, ToInit};
@@ -39,7 +40,7 @@ fn pid_1() {
     File::create(&log).unwrap();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
     let program = std::env::current_exe().unwrap().into_os_string().into_string().unwrap();
-    let mut machine = Machine::new(Box::leak(program.into_boxed_str())).unwrap();
+    let mut machine = Machine::new(Box::leak(program.into_boxed_str()), Watch::Off).unwrap();
     // After the signals are blocked, so that this thread does not take them.
     let name = log.clone();
     std::thread::spawn(move || {

@@ -17,6 +17,10 @@ pub struct BootRecord {
     pub version: String,
     /// The profile asked for by the kernel command line; `None` leaves it to the image.
     pub profile: Option<String>,
+    /// Seconds after which the machine is reset, and the supervisor started anew, should they hang; 0 for never.
+    /// `None` where no stage 1 of ours decided.
+    #[serde(default)]
+    pub watchdog: Option<u16>,
     /// The root that was unpacked or mounted.
     pub root: Option<Root>,
     /// The steps of stage 1 and stage 2, in order.

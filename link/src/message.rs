@@ -35,6 +35,8 @@ pub enum FromInit {
         /// Its wait status.
         status: i32,
     },
+    /// Say [`ToInit::Pong`]: the loop that hears this is alive.
+    Ping,
     /// Someone asked PID 1 (by a signal, or by ctrl-alt-del) to end the machine: stop all services, then answer
     /// with [`ToInit::End`].
     Shutdown(Ending),
@@ -47,6 +49,8 @@ pub enum ToInit {
     Store(String),
     /// Forget the descriptor of this name.
     Drop(String),
+    /// The answer to [`FromInit::Ping`].
+    Pong,
     /// A shutdown has begun: from now on a supervisor that dies is told so again when it is back.
     Stopping(Ending),
     /// All services are stopped: end the machine.
@@ -80,6 +84,7 @@ impl fmt::Display for FromInit {
             FromInit::Stored(name) => write!(f, "stored {name}"),
             FromInit::Begin => write!(f, "begin"),
             FromInit::Reaped { pid, status } => write!(f, "reaped {pid} {status}"),
+            FromInit::Ping => write!(f, "ping"),
             FromInit::Shutdown(ending) => write!(f, "shutdown {}", ending.word()),
         }
     }
@@ -90,6 +95,7 @@ impl fmt::Display for ToInit {
         match self {
             ToInit::Store(name) => write!(f, "store {name}"),
             ToInit::Drop(name) => write!(f, "drop {name}"),
+            ToInit::Pong => write!(f, "pong"),
             ToInit::Stopping(ending) => write!(f, "stopping {}", ending.word()),
             ToInit::End(ending) => write!(f, "end {}", ending.word()),
         }
@@ -105,6 +111,7 @@ impl std::str::FromStr for FromInit {
         match (word, rest) {
             ("stored", name) if is_name(name) => Ok(FromInit::Stored(name.to_owned())),
             ("begin", "") => Ok(FromInit::Begin),
+            ("ping", "") => Ok(FromInit::Ping),
             ("reaped", numbers) => {
                 let (pid, status) = numbers.split_once(' ').ok_or_else(bad)?;
                 Ok(FromInit::Reaped {
@@ -125,6 +132,7 @@ impl std::str::FromStr for ToInit {
         let bad = || Unintelligible(text.to_owned());
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
+            "pong" if rest.is_empty() => Ok(ToInit::Pong),
             "store" if is_name(rest) => Ok(ToInit::Store(rest.to_owned())),
             "drop" if is_name(rest) => Ok(ToInit::Drop(rest.to_owned())),
             "stopping" => Ending::from_word(rest).map(ToInit::Stopping).ok_or_else(bad),
@@ -147,6 +155,7 @@ mod tests {
         for m in [
             FromInit::Stored("out:a b.service".into()),
             FromInit::Begin,
+            FromInit::Ping,
             FromInit::Reaped { pid: 42, status: -1 },
             FromInit::Shutdown(Ending::Halt),
         ] {
@@ -155,6 +164,7 @@ mod tests {
         for m in [
             ToInit::Store("control".into()),
             ToInit::Drop("control".into()),
+            ToInit::Pong,
             ToInit::Stopping(Ending::Reboot),
             ToInit::End(Ending::Poweroff),
         ] {
@@ -164,12 +174,22 @@ mod tests {
 
     #[test]
     fn rubbish_is_refused() {
-        for text in ["", "begin now", "reaped", "reaped 1", "reaped x 0", "shutdown", "shutdown later", "stored ", "x"]
-        {
+        for text in [
+            "",
+            "begin now",
+            "ping 1",
+            "reaped",
+            "reaped 1",
+            "reaped x 0",
+            "shutdown",
+            "shutdown later",
+            "stored ",
+            "x",
+        ] {
             assert!(text.parse::<FromInit>().is_err(), "{text:?}");
         }
         let long = format!("store {}", "n".repeat(MAX_NAME + 1));
-        for text in ["store ", "end", "end soon", "drop ", long.as_str()] {
+        for text in ["store ", "pong 1", "end", "end soon", "drop ", long.as_str()] {
             assert!(text.parse::<ToInit>().is_err(), "{text:?}");
         }
     }

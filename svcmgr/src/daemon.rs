@@ -8,7 +8,7 @@ mod serve;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
-use link::FromInit;
+use link::{FromInit, ToInit};
 use rustix::event::epoll::{self, EventFlags};
 use rustix::time::Timespec;
 
@@ -234,6 +234,7 @@ impl Daemon {
             match received.text.parse() {
                 Ok(FromInit::Reaped { pid, status }) => self.reaped(pid, status),
                 Ok(FromInit::Shutdown(ending)) => self.supervisor.shutdown(ending),
+                Ok(FromInit::Ping) => self.answer_init(),
                 Ok(FromInit::Stored(_) | FromInit::Begin) => {}
                 Err(error) => log::warn!("{error}"),
             }
@@ -241,6 +242,13 @@ impl Daemon {
         if flags.contains(EventFlags::HUP) {
             log::error!("PID 1 has closed the channel: going on without it");
             self.supervisor.host.drop_channel();
+        }
+    }
+
+    /// Tells PID 1 that this loop is alive.
+    fn answer_init(&mut self) {
+        if let Err(error) = self.supervisor.host.tell_init(&ToInit::Pong) {
+            log::error!("PID 1 cannot be answered: {error}");
         }
     }
 

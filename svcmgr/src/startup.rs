@@ -242,6 +242,8 @@ fn take_over(channel: &Channel) -> Handover {
             (Ok(FromInit::Stored(name)), None) => log::error!("PID 1 handed over {name} without its descriptor"),
             (Ok(FromInit::Reaped { pid, status }), _) => handover.reaped.push((pid, status)),
             (Ok(FromInit::Shutdown(ending)), _) => handover.shutdown = Some(ending),
+            // Asked of the loop, after `Begin`.
+            (Ok(FromInit::Ping), _) => log::warn!("PID 1 asks too early"),
             (Err(error), _) => log::error!("{error}"),
         }
     }

@@ -78,6 +78,8 @@ pub enum Ended {
     Poweroff,
     /// The guest restarted it.
     Reboot,
+    /// Its watchdog reset it.
+    Watchdog,
     /// The kernel panicked, and QEMU's pvpanic saw it or the guest reset without order.
     Other,
 }
@@ -256,7 +258,9 @@ impl Vm {
         }
         let reason = events.iter().rev().find(|event| event.get("event").is_some_and(|name| name == "SHUTDOWN"));
         let reason = reason.and_then(|event| event.pointer("/data/reason")?.as_str().map(str::to_owned));
+        let is_watchdog = |event: &serde_json::Value| event.get("event").is_some_and(|name| name == "WATCHDOG");
         Ok(match reason.as_deref() {
+            Some("guest-reset") if events.iter().any(is_watchdog) => Ended::Watchdog,
             Some("guest-shutdown") => Ended::Poweroff,
             Some("guest-reset") => Ended::Reboot,
             _ => Ended::Other,

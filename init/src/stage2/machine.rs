@@ -13,9 +13,12 @@ use rustix::io::Errno;
 use rustix::process::{WaitOptions, WaitStatus};
 
 use super::outbox::Outbox;
+use super::pulse::{Act, Pulse};
 use super::shutdown::{self, Pending};
 use super::store::Store;
 use super::supervisor::Supervisor;
+use super::watchdog::Watchdog;
+use crate::params::Watch;
 
 /// All that PID 1 knows.
 #[derive(Debug)]
@@ -30,12 +33,15 @@ pub struct Machine {
     store: Store,
     outbox: Outbox,
     supervisor: Supervisor,
+    pulse: Pulse,
+    watchdog: Watchdog,
     pending: Option<Pending>,
 }
 
 impl Machine {
     /// Takes over the signals; the supervisor, whose program is at `program`, is due at once.
-    pub fn new(program: &'static str) -> io::Result<Machine> {
+    /// `watch` says how long it, and all of us, may hang.
+    pub fn new(program: &'static str, watch: Watch) -> io::Result<Machine> {
         let mut signals = SigSet::empty();
         for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2] {
             signals.add(signal);
@@ -45,7 +51,7 @@ impl Machine {
         let (channel, far) = Channel::pair()?;
         // Gives that number if it is free, and a higher one if something that stays open has it already.
         let number = rustix::io::fcntl_dupfd_cloexec(&far, link::channel::SVCMGR_FD)?;
-        let supervisor = Supervisor::new(program, Instant::now());
+        let now = Instant::now();
         let mut machine = Machine {
             signals,
             channel,
@@ -53,7 +59,9 @@ impl Machine {
             _number: number,
             store: Store::default(),
             outbox: Outbox::default(),
-            supervisor,
+            supervisor: Supervisor::new(program, now),
+            pulse: Pulse::new(watch, now),
+            watchdog: Watchdog::new(watch, now),
             pending: None,
         };
         // Children of before the signals were taken over.
@@ -66,7 +74,7 @@ impl Machine {
         let now = Instant::now();
         if let Some(pending) = self.pending.filter(|pending| pending.deadline <= now) {
             log::error!("svcmgr did not end the services in time; going on without it");
-            shutdown::finish(pending.ending, &self.signals);
+            self.finish(pending.ending);
         }
         if self.supervisor.due().is_some_and(|at| at <= now) {
             self.start_supervisor(now);
@@ -75,6 +83,7 @@ impl Machine {
         self.wait();
         self.listen();
         self.take_signals();
+        self.look_for_life();
     }
 
     fn start_supervisor(&mut self, now: Instant) {
@@ -89,8 +98,14 @@ impl Machine {
             && let Some(pending) = self.pending
         {
             // Nobody is left who could stop the services in order.
-            shutdown::finish(pending.ending, &self.signals);
+            self.finish(pending.ending);
         }
+        let act = self.pulse.begin(now);
+        self.act_on(act);
+    }
+
+    fn finish(&mut self, ending: link::Ending) -> ! {
+        shutdown::finish(ending, &self.signals, &mut self.watchdog)
     }
 
     /// Says what is to be said, as far as the socket takes it.
@@ -119,7 +134,9 @@ impl Machine {
 
     /// Waits for a signal, a message, room in the socket if there is something to say, or the next time.
     fn wait(&self) {
-        let next = [self.supervisor.due(), self.pending.map(|pending| pending.deadline)].into_iter().flatten().min();
+        let pending = self.pending.map(|pending| pending.deadline);
+        let times = [self.supervisor.due(), pending, self.pulse.due(), self.watchdog.due()];
+        let next = times.into_iter().flatten().min();
         let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
         let room = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
@@ -164,11 +181,29 @@ impl Machine {
                     log::debug!("svcmgr drops \"{name}\", which is not kept");
                 }
             }
+            (ToInit::Pong, _) => self.pulse.heard(Instant::now()),
             (ToInit::Stopping(ending), _) => {
                 log::info!("stopping all services, then {}", ending.word());
                 self.pending = Some(Pending::answered(self.pending, ending, Instant::now()));
             }
-            (ToInit::End(ending), _) => shutdown::finish(ending, &self.signals),
+            (ToInit::End(ending), _) => self.finish(ending),
+        }
+    }
+
+    /// Asks the supervisor whether it lives, kills one that hangs, and feeds the machine's watchdog. After all was
+    /// heard that has been said.
+    fn look_for_life(&mut self) {
+        let now = Instant::now();
+        let act = self.pulse.turn(now);
+        self.act_on(act);
+        self.watchdog.turn(self.pulse.is_alive(now), now);
+    }
+
+    fn act_on(&mut self, act: Option<Act>) {
+        match act {
+            Some(Act::Ask) => self.outbox.ping(),
+            Some(Act::Kill) => self.supervisor.kill(),
+            None => {}
         }
     }
 
@@ -213,6 +248,7 @@ impl Machine {
         if self.supervisor.is(pid) {
             // Its last words count: what it stored, and that it was stopping.
             self.listen();
+            self.pulse.end();
             self.supervisor.ended(status, Instant::now());
             return;
         }

@@ -33,6 +33,11 @@ impl Outbox {
         full.then_some(self.dropped)
     }
 
+    /// The supervisor is asked whether it lives.
+    pub fn ping(&mut self) {
+        self.first.push_back(FromInit::Ping);
+    }
+
     /// The machine shall end.
     pub fn shutdown(&mut self, ending: Ending) {
         self.first.push_back(FromInit::Shutdown(ending));
@@ -54,7 +59,7 @@ impl Outbox {
             .filter_map(|message| match message {
                 FromInit::Reaped { pid, status } => Some((pid, status)),
                 // Said anew above.
-                FromInit::Stored(_) | FromInit::Begin | FromInit::Shutdown(_) => None,
+                FromInit::Stored(_) | FromInit::Begin | FromInit::Ping | FromInit::Shutdown(_) => None,
             })
             .collect();
         exits.append(&mut self.exits);

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::process::WaitOptions;
 use rustix::system::RebootCommand;
 
+use super::watchdog::Watchdog;
 use crate::{flush, power};
 
 /// The supervisor must answer within this; it may have to be started first, after a wait of up to 10 s.
@@ -65,19 +66,27 @@ pub fn asked_by(signal: Signal) -> Option<Ending> {
     }
 }
 
-/// Ends everything. `signals` tells, among others, that a child has ended.
-pub fn finish(ending: Ending, signals: &SignalFd) -> ! {
+/// Ends everything. `signals` tells, among others, that a child has ended. The watchdog is fed, so each step has its
+/// time anew.
+pub fn finish(ending: Ending, signals: &SignalFd, watchdog: &mut Watchdog) -> ! {
     power::only_pid_1();
     log::info!("ending all processes");
     for (signal, patience) in [(Signal::SIGTERM, TERM), (Signal::SIGKILL, KILL)] {
         // To all processes but ourselves and the kernel's (kill(2)).
+        watchdog.feed();
         let _ = kill(Pid::from_raw(-1), signal);
         if all_ended(signals, patience) {
             break;
         }
         log::warn!("some processes did not end within {} s of {signal}", patience.as_secs());
     }
+    watchdog.feed();
     flush::all();
+    match ending {
+        // A kernel that hangs on its way down is reset all the same.
+        Ending::Reboot => watchdog.feed(),
+        Ending::Poweroff | Ending::Halt => watchdog.release(),
+    }
     log::info!("{}", ending.word());
     power::end(match ending {
         Ending::Poweroff => RebootCommand::PowerOff,

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use link::{Channel, channel};
-use rustix::process::WaitStatus;
+use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::backoff::Backoff;
 use crate::sys;
@@ -75,6 +75,17 @@ impl Supervisor {
                 );
                 Err(error)
             }
+        }
+    }
+
+    /// It hangs: it is killed, and due again once it has ended.
+    pub fn kill(&self) {
+        let State::Running { pid, .. } = self.state else { return };
+        log::error!("svcmgr (pid {pid}) does not answer: it is killed, and the next one takes its services over");
+        // Our child, not reaped yet: no other process can have that number.
+        let killed = Pid::from_raw(pid).map(|pid| rustix::process::kill_process(pid, Signal::KILL));
+        if let Some(Err(error)) = killed {
+            log::error!("svcmgr (pid {pid}) cannot be killed: {error}");
         }
     }
 
