@@ -4,6 +4,7 @@
 mod hear;
 mod logs;
 mod serve;
+mod stuck;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -181,6 +182,7 @@ impl Daemon {
         at(logs);
         at(self.unreported.values().min().copied());
         at(self.shutdown_at);
+        at(self.supervisor.jobs.next_deadline());
         at(self.deaf_until);
         at(self.supervisor.host.next_bus_search());
         at(self.supervisor.host.has_lingering().then(|| now.saturating_add(LINGER_INTERVAL)));
@@ -205,6 +207,7 @@ impl Daemon {
             self.listen(EventFlags::IN);
         }
         self.supervisor.host.search_bus();
+        self.tell_of_late_jobs();
         self.pass_time_in_logs();
         for id in self.supervisor.host.lingering() {
             self.supervisor.event(id, Event::Empty);

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod notify;
 pub mod profile;
 pub mod startup;
+pub mod stuck;
 pub mod supervisor;
 pub mod unit;
 pub mod verify;

@@ -13,7 +13,7 @@ The supervisor of mmos: starts services from unit files and keeps them running.
 On a device init runs it. On another Linux, for tests of units:
 
   svcmgr --root DIR --run DIR [--profile NAME] [--cgroup DIR|none] [--logs UNIT,ALL] [--kmsg FILE]
-         [--journal DIR] [--pstore DIR] [--debug]
+         [--journal DIR] [--pstore DIR] [--patience SECONDS] [--debug]
 
   --root DIR      where etc/mmos/units, usr/lib/systemd/system and so on are (default: /)
   --run DIR       where sockets, states and logs go (default: /run/mmos)
@@ -26,6 +26,8 @@ On a device init runs it. On another Linux, for tests of units:
   --cgroup DIR    folder of a cgroup v2 hierarchy for the services' cgroups, or \"none\"
                   (default: /sys/fs/cgroup/mmos)
   --pstore DIR    what the kernel of the boot before left (default: /sys/fs/pstore, but with --run none)
+  --patience SECONDS
+                  say why a start or a stop takes longer than this (default: 10)
   --debug         log more
   --core PID SIGNAL TIME
                   keep the core on standard input; the kernel runs this, see kernel.core_pattern
@@ -89,6 +91,11 @@ fn parse(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Pars
             "--journal" => options.journal = Some(PathBuf::from(value()?)),
             "--pstore" => options.pstore = Some(PathBuf::from(value()?)),
             "--logs" => options.logs = Some(bounds(&value()?.to_string_lossy())?),
+            "--patience" => {
+                let text = value()?.to_string_lossy().into_owned();
+                let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+                options.patience = seconds.ok_or_else(|| format!("--patience {text:?} is not a number of seconds"))?;
+            }
             "--debug" => level = LevelFilter::Debug,
             "--core" => {
                 let rest = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();

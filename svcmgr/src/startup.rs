@@ -46,6 +46,8 @@ pub struct Options {
     pub kmsg: Option<PathBuf>,
     /// Where the journal's sockets are; `None` is `/run/systemd/journal` on a device, and beneath `run` elsewhere.
     pub journal: Option<PathBuf>,
+    /// After how many seconds a job that is under way is told of.
+    pub patience: u64,
     /// What the kernel of the boot before left; `None` is `/sys/fs/pstore` on a device, and nothing elsewhere.
     pub pstore: Option<PathBuf>,
 }
@@ -72,6 +74,7 @@ impl Default for Options {
             logs: None,
             kmsg: None,
             journal: None,
+            patience: crate::stuck::DELAY / 1_000_000,
             pstore: None,
         }
     }
@@ -119,6 +122,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     if let Some(path) = kmsg {
         daemon.open_kmsg(&path);
     }
+    daemon.supervisor.jobs.set_delay(options.patience.saturating_mul(1_000_000));
     daemon.crashes = Some(options.crashes());
     open_journal(&mut daemon, options, &mut handover.stored);
     daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);

@@ -13,6 +13,7 @@ pub use describe::describe_boot;
 use crate::graph::UnitId;
 use crate::host::{Found, Host, Launch};
 use crate::machine::{Action, CommandRef, Event, Exit, Machine, Phase, Refusal, Role, UnitAction, WaiterId};
+use crate::stuck::Jobs;
 use crate::unit::failure::{EndAction, ErrorControl};
 use crate::unit::{Command, Unit};
 
@@ -23,6 +24,8 @@ pub struct Supervisor<H> {
     pub machine: Machine,
     /// The system.
     pub host: H,
+    /// What is under way.
+    pub jobs: Jobs,
     answers: VecDeque<(WaiterId, Result<(), String>)>,
     boot_just_complete: bool,
     ending: Option<Ending>,
@@ -38,6 +41,7 @@ impl<H: Host> Supervisor<H> {
         Supervisor {
             machine,
             host,
+            jobs: Jobs::default(),
             answers: VecDeque::new(),
             boot_just_complete: false,
             ending: None,
@@ -49,7 +53,13 @@ impl<H: Host> Supervisor<H> {
 
     /// Starts what is started at boot, but what was taken over, whose lost actions are carried out again.
     pub fn boot(&mut self, taken_over: &BTreeSet<UnitId>) {
-        self.machine.boot(self.host.now(), taken_over);
+        let now = self.host.now();
+        for id in taken_over {
+            if let Some(state) = self.machine.state(*id) {
+                self.jobs.changed(*id, state.phase, now.mono);
+            }
+        }
+        self.machine.boot(now, taken_over);
         self.carry_out();
     }
 
@@ -207,7 +217,10 @@ impl<H: Host> Supervisor<H> {
                     self.host.clean(id, unit, restarting);
                 }
             }
-            Action::Changed(id, from, to) => self.tell(id, from, to),
+            Action::Changed(id, from, to) => {
+                self.jobs.changed(id, to, self.host.now().mono);
+                self.tell(id, from, to);
+            }
             Action::Answer(waiter, result) => self.answers.push_back((waiter, result)),
             Action::End(id, end) => self.end(id, end),
             Action::BootComplete => {

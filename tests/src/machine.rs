@@ -126,7 +126,9 @@ impl Machine {
         let mut command = Command::new(QEMU);
         let accelerator = std::env::var("MMOS_QEMU_ACCEL").unwrap_or_else(|_| "tcg,thread=single".into());
         let cpu = if accelerator.starts_with("kvm") { "host" } else { "max" };
-        let parameters = format!("console=ttyS0 loglevel=6 {}", self.parameters.join(" "));
+        // `no_timer_check`, as the kernel has it by itself under KVM: it counts the timer's interrupts for a moment, and
+        // panics where the host was busy with others meanwhile ("IO-APIC + timer doesn't work").
+        let parameters = format!("console=ttyS0 loglevel=6 no_timer_check {}", self.parameters.join(" "));
         command
             .args(["-accel", &accelerator, "-cpu", cpu])
             .args(["-smp", &self.cpus.to_string(), "-m", &self.memory.to_string()])

@@ -29,14 +29,14 @@ fn a_supervisor_that_hangs_is_started_anew_and_no_service_with_it() {
     let mut vm = machine().boot().unwrap();
     vm.must("mmosctl wait-boot").unwrap();
     assert!(vm.console.text().contains("resets a machine that hangs for 16 s"), "{}", vm.console.text());
-    let (old, shell) = (supervisor(&mut vm), pid(&mut vm, "guest-shell"));
+    let (old, shell) = (supervisor(&mut vm), pid(&mut vm, "vm-shell"));
     vm.must(&format!("kill -STOP {old}")).unwrap();
     vm.wait_for("does not answer: it is killed").unwrap();
     eventually("a new supervisor answers", || {
         let now = vm.run("pidof svcmgr").unwrap().text.trim().parse().unwrap_or(old);
         now != old && vm.run("mmosctl status").unwrap().status == 0
     });
-    assert_eq!(pid(&mut vm, "guest-shell"), shell);
+    assert_eq!(pid(&mut vm, "vm-shell"), shell);
     // Switched off, the watchdog does not strike on the way.
     assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
 }

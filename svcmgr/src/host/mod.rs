@@ -9,6 +9,7 @@
 //!                  restrictions and seccomp (capabilities, system calls)
 //!   sys          the system calls without a safe wrapper; its modules run between fork and exec
 //!   cgroup       who belongs to a service          token        what an epoll event speaks of
+//!   sight        what a process is doing, for people
 //! ```
 
 pub mod bus;
@@ -24,6 +25,7 @@ pub mod real;
 pub mod restrictions;
 pub mod sandbox;
 pub mod seccomp;
+pub mod sight;
 pub mod spawn;
 pub mod sys;
 pub mod token;

@@ -167,6 +167,11 @@ impl RealHost {
         self.cgroups.as_ref()?.unit_of(pid)
     }
 
+    /// The processes in a unit's cgroup; none where there are no cgroups.
+    pub fn processes_of(&self, unit: &Unit) -> Vec<i32> {
+        self.cgroups.as_ref().and_then(|cgroups| cgroups.processes(&unit.name).ok()).unwrap_or_default()
+    }
+
     /// What is kept of all that is said, and who knows who said it.
     pub fn store_and_finder(&mut self) -> (&mut Store, Finder<'_>) {
         (&mut self.store, Finder { pids: &self.pids, cgroups: self.cgroups.as_ref() })

@@ -47,6 +47,21 @@ impl Ring {
         }
     }
 
+    /// The last line there is.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is damaged.
+    pub fn last_line(&self) -> io::Result<Option<Line>> {
+        let mut last = None;
+        self.read_tail(|line| last = Some(line))?;
+        if last.is_none()
+            && let Some(block) = self.last_block()?
+        {
+            self.read_block(&block, |line| last = Some(line))?;
+        }
+        Ok(last)
+    }
+
     /// Hands the lines of a block to `each`.
     ///
     /// # Errors

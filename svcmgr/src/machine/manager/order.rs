@@ -27,6 +27,22 @@ impl Machine {
         self.step(id, event, now);
     }
 
+    /// The units for which `id` waits now: to be up, or to be gone.
+    pub fn waits_for(&self, id: UnitId) -> Vec<UnitId> {
+        let node = self.node(id);
+        match self.phase(id) {
+            Phase::Queued => {
+                let after = node.after.iter().filter(|other| self.is_awaited(**other));
+                let conflicts = node.conflicts.iter().filter(|other| !self.phase(**other).is_down());
+                after.chain(conflicts).copied().collect()
+            }
+            Phase::StartHeld | Phase::StopHeld => {
+                node.before.iter().filter(|other| self.phase(**other).is_stopping()).copied().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Why a queued unit cannot start, whatever comes.
     pub(super) fn blocked(&self, id: UnitId) -> Option<String> {
         let node = self.node(id);
