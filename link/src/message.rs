@@ -5,9 +5,10 @@ use std::fmt;
 
 /// Longest message, and so the size of a receive buffer. A name in the descriptor store is at most
 /// [`MAX_NAME`] bytes, and everything else is shorter.
-pub const MAX_LEN: usize = 512;
-/// Longest name of a stored descriptor, in bytes.
-pub const MAX_NAME: usize = 400;
+pub const MAX_LEN: usize = 640;
+/// Longest name of a stored descriptor, in bytes: room for the name of a unit (255), the name that a service gives to
+/// what it stores (255), and a number.
+pub const MAX_NAME: usize = 560;
 
 /// How the machine shall end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -145,6 +145,8 @@ impl Daemon {
             Token::Start(id, role) => self.started(id, role),
             Token::Process(id, role) => self.process_ended(id, role),
             Token::Memory(id) => self.look_at_memory(id),
+            Token::Ready(id) => self.hear_readiness(id),
+            Token::Kept(serial) => self.supervisor.host.hung_up(serial, &self.supervisor.machine),
             Token::Bus(id) => {
                 if self.supervisor.host.is_named_now(id) {
                     self.supervisor.event(id, Event::Named);
@@ -257,7 +259,9 @@ impl Daemon {
 
     /// PID 1 tells how a process ended.
     pub fn reaped(&mut self, pid: i32, status: i32) {
-        self.hear_notify();
+        if let Some((id, _)) = self.supervisor.host.role_of(pid) {
+            self.hear_last_words(id);
+        }
         if let Some((id, role, exit)) = self.supervisor.host.reaped(pid, exit_of(status)) {
             self.unreported.remove(&(id, role));
             self.read_output(id, true);
@@ -315,7 +319,7 @@ impl Daemon {
     fn process_ended(&mut self, id: UnitId, role: Role) {
         // It may have been executed, have spoken, and have ended, all since we last looked: in that order.
         self.started(id, role);
-        self.hear_notify();
+        self.hear_last_words(id);
         // Why it ended, before that it did.
         self.look_at_memory(id);
         if let Some(exit) = self.supervisor.host.reap(id, role) {

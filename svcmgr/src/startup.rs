@@ -359,6 +359,7 @@ fn restore(
             log::error!("{name}: its output cannot be taken over: {error}");
         }
     }
+    host.restore_descriptors(machine, &mut handover.stored);
     taken_over
 }
 

@@ -321,3 +321,41 @@ fn a_shutdown_stops_everything_and_then_tells_pid_1() {
     assert_eq!(init.said[0], ToInit::Stopping(link::Ending::Poweroff));
     assert!(!alive(&a["pid"]));
 }
+
+#[test]
+#[ignore = "not a test: a service of one"]
+fn stores_descriptors() {
+    common::says::store();
+}
+
+#[test]
+fn what_a_service_has_stored_and_a_start_that_waits_for_its_newline_outlive_the_supervisor() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let stores = common::says::lines("stores_descriptors", "store");
+    let device = Device::new(&[
+        ("s.service", &format!("[Service]\nType=notify\nFileDescriptorStoreMax=4\n{stores}{RUNS}")),
+        (
+            "w.service",
+            "[Service]\nExecStart=/bin/sh -c 'while ! test -e DIR/go; do sleep 0.01; done; echo >&3; exec sleep 1000'\n[X-MMOS]\nReadyFD=3\nStart=auto\n",
+        ),
+    ]);
+    let mut init = Init::new(&device);
+    init.until("it has stored", |device| device.dir.path().join("stored").exists().then_some(()));
+    let s = init.wait_state("s", "active");
+    init.wait_state("w", "starting");
+    init.kill_svcmgr(Signal::KILL);
+    // One that ends meanwhile is started by the next supervisor, with what it had stored with the one before.
+    let pid = Pid::from_raw(s["pid"].as_i64().unwrap().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    init.spawn();
+    init.until("it runs again", |device| Some(device.read("given")).filter(|given| !given.is_empty()));
+    assert_eq!(device.read("given"), "memo=remember\n");
+    init.wait_state("w", "starting");
+    device.file("go", "");
+    init.wait_state("w", "active");
+    until("PID 1 has dropped the pipe", || {
+        init.work();
+        (!init.store.contains_key("ready:w.service")).then_some(())
+    });
+    assert!(init.store.keys().any(|key| key.starts_with("fd:")), "{:?}", init.store.keys());
+}

@@ -293,7 +293,7 @@ fn unit(supervisor: &Supervisor<RealHost>, id: UnitId) -> Option<protocol::Unit>
             Phase::Refused => protocol::State::refused,
         },
         reason: state.reason.clone(),
-        status: state.status.clone(),
+        status: state.said.to_string(),
         pid: state.main.map(|process| i64::from(process.pid)),
         restarts: i64::from(state.restarts),
         exitCode: state.exit_code.map(i64::from),

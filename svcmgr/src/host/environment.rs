@@ -39,6 +39,9 @@ pub(super) fn environment(
         // WATCHDOG_PID= is left out: all of its processes may speak that may speak at all.
         set("WATCHDOG_USEC", &span.0.to_string());
     }
+    for (name, value) in around.passed.variables() {
+        set(&name, &value);
+    }
     if let (Role::Control, Some(pid)) = (launch.role, launch.main_pid) {
         set("MAINPID", &pid.to_string());
     }

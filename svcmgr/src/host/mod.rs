@@ -7,6 +7,7 @@
 //!     environment  what it is told                files        what it reads and writes
 //!     confinement  what it is kept from: sandbox (what it sees of the file system, with private),
 //!                  restrictions and seccomp (capabilities, system calls)
+//!   passed       which other descriptors it gets
 //!   sys          the system calls without a safe wrapper; its modules run between fork and exec
 //!   cgroup       who belongs to a service          token        what an epoll event speaks of
 //!   sight        what a process is doing, for people
@@ -19,6 +20,7 @@ pub mod confinement;
 pub mod directories;
 pub mod environment;
 pub mod files;
+pub mod passed;
 pub mod places;
 pub mod private;
 pub mod real;

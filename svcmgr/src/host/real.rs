@@ -2,7 +2,9 @@
 
 mod children;
 mod forked;
+mod kept;
 mod names;
+mod readiness;
 mod records;
 
 use std::collections::HashMap;
@@ -18,6 +20,7 @@ use rustix::process::{WaitId, WaitIdOptions};
 use super::cgroup::{Cgroups, MemoryEvents, Population};
 use super::conditions::{self, System};
 use super::directories;
+use super::passed::Passed;
 use super::private::Private;
 use super::spawn::{self, Surroundings};
 use super::sys;
@@ -49,6 +52,11 @@ pub struct RealHost {
     /// What watches the folder of a PID file, and which folder that is.
     pid_files: HashMap<UnitId, (OwnedFd, PathBuf)>,
     names: HashMap<UnitId, names::Waiting>,
+    /// What services have stored, and the number of the next of it.
+    kept: HashMap<UnitId, Vec<kept::Kept>>,
+    next_kept: u32,
+    /// On which services say that they are ready.
+    ready: HashMap<UnitId, OwnedFd>,
     channel: Option<Channel>,
     root: PathBuf,
     run: PathBuf,
@@ -97,6 +105,9 @@ impl RealHost {
             machine: Machine::of_this_system(root),
             pid_files: HashMap::new(),
             names: HashMap::new(),
+            kept: HashMap::new(),
+            next_kept: 0,
+            ready: HashMap::new(),
             channel,
             root: root.to_owned(),
             run: run.to_owned(),
@@ -281,6 +292,11 @@ impl Host for RealHost {
         if uses(Output::Kmsg) && self.kmsg.is_none() {
             self.kmsg = fs::OpenOptions::new().write(true).open("/dev/kmsg").ok().map(OwnedFd::from);
         }
+        let is_main = launch.role == Role::Main;
+        let ready = match service.ready_fd.filter(|_| is_main) {
+            Some(number) => Some((number, self.make_ready_pipe(launch.id, launch.unit)?)),
+            None => None,
+        };
         let to_console = uses(Output::LogAndConsole);
         let (output, new) = self
             .pipes
@@ -296,7 +312,13 @@ impl Host for RealHost {
                 }
             }
         }
+        let passed = Passed {
+            listen: if is_main { kept::passed(self.kept.get(&launch.id)).collect() } else { Vec::new() },
+            ready: ready.as_ref().map(|(number, writer)| (*number, writer.as_fd())),
+            ..Passed::default()
+        };
         let around = Surroundings {
+            passed,
             root: &self.root,
             run: &self.run,
             private: &self.private,
@@ -432,6 +454,7 @@ impl Host for RealHost {
 
     fn clean(&mut self, id: UnitId, unit: &Unit, restarting: bool) {
         self.memory.remove(&id);
+        self.release_descriptors(id, unit, restarting);
         if let Some(made) = &unit.service.directories {
             directories::remove(&unit.name, made, restarting);
         }

@@ -14,6 +14,7 @@ use super::confinement::{Confinement, names_of};
 use super::directories::{self, Made};
 use super::environment::{PATH, environment};
 use super::files::Files;
+use super::passed::Passed;
 use super::private::Private;
 use super::sandbox::Folders;
 use super::sys::{self, ChildPlan, SchedulingPlan, Stream};
@@ -42,6 +43,8 @@ pub struct Surroundings<'a> {
     pub private: &'a Private,
     /// How many descriptors a service may have that does not say: not as many as the supervisor.
     pub descriptors: Option<Limit>,
+    /// The descriptors that it gets.
+    pub passed: Passed<'a>,
 }
 
 /// A process that waits to be released.
@@ -120,6 +123,11 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
     let limits: Vec<Limit> = around.descriptors.into_iter().chain(service.limits.iter().copied()).collect();
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(|error| format!("no socket for its start: {error}"))?;
+    let placed = around.passed.place()?;
+    // Where no descriptor is put that it gets.
+    let theirs = rustix::io::fcntl_dupfd_cloexec(theirs, placed.end)
+        .map_err(|error| format!("no descriptor for its start: {error}"))?;
+    let passed: Vec<(BorrowedFd<'_>, i32)> = placed.descriptors.iter().map(|(fd, to)| (fd.as_fd(), *to)).collect();
     let arguments: Vec<&CStr> = arguments.iter().map(CString::as_c_str).collect();
     let environment: Vec<&CStr> = environment.iter().map(CString::as_c_str).collect();
     let plan = ChildPlan {
@@ -130,6 +138,8 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
         directory_optional,
         user: identity.map(|identity| (identity.uid, identity.gid, identity.groups.as_slice())),
         streams,
+        passed: &passed,
+        listen_pid: placed.listen_pid.as_deref(),
         tty: tty.as_deref(),
         cgroup: cgroup
             .as_ref()

@@ -16,6 +16,8 @@ pub use child::{ChildPlan, ChildStep, SandboxPlan, SchedulingPlan, Stream};
 
 /// The exit code of a child that was never released, since the supervisor that made it died first.
 pub const NEVER_RAN: i32 = 241;
+/// The first descriptor that a service may get besides its standard streams; sd_listen_fds(3).
+pub const FIRST_FD: i32 = 3;
 /// The exit code of a child whose program could not be executed; systemd.exec(5), `EXIT_EXEC`.
 pub const NOT_EXECUTED: i32 = 203;
 
@@ -37,7 +39,10 @@ pub fn spawn(plan: &ChildPlan<'_>, theirs: BorrowedFd<'_>) -> io::Result<RawChil
         list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };
     let arguments = pointers(plan.arguments);
-    let environment = pointers(plan.environment);
+    let mut environment = pointers(plan.environment);
+    if let Some(text) = plan.listen_pid {
+        environment.insert(0, text.as_ptr().cast());
+    }
     let tiers = [plan.cgroup, None];
     let mut last = io::Error::from_raw_os_error(libc::ENOSYS);
     for cgroup in tiers.iter().skip(usize::from(plan.cgroup.is_none())) {
@@ -176,6 +181,15 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Whether both descriptors are of one open file: [kcmp(2)](https://man7.org/linux/man-pages/man2/kcmp.2.html). Not, where
+/// the kernel does not tell.
+pub fn is_same_file(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    const KCMP_FILE: c_int = 0;
+    let us = std::process::id();
+    // SAFETY: integers.
+    unsafe { libc::syscall(libc::SYS_kcmp, us, us, KCMP_FILE, a.as_raw_fd(), b.as_raw_fd()) == 0 }
+}
+
 /// Sends `signal` to the process `pid`, or, if negative, to the process group `-pid`; signal 0 asks whether it is
 /// there. See [kill(2)](https://man7.org/linux/man-pages/man2/kill.2.html).
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
@@ -209,6 +223,8 @@ mod tests {
             directory_optional: false,
             user: None,
             streams: [Stream::Fd(null.as_fd()); 3],
+            passed: &[],
+            listen_pid: None,
             tty: None,
             cgroup: None,
             umask: 0o022,

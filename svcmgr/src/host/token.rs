@@ -26,6 +26,8 @@ pub enum Token {
     Journal,
     Streams,
     Stream(u32),
+    Kept(u32),
+    Ready(UnitId),
 }
 
 impl Token {
@@ -51,6 +53,8 @@ impl Token {
             Token::Journal => (16, 0),
             Token::Streams => (17, 0),
             Token::Stream(n) => (18, n),
+            Token::Kept(n) => (19, n),
+            Token::Ready(id) => (20, id.0),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -80,6 +84,8 @@ impl Token {
             16 => Token::Journal,
             17 => Token::Streams,
             18 => Token::Stream(number),
+            19 => Token::Kept(number),
+            20 => Token::Ready(id),
             _ => return None,
         })
     }

@@ -11,11 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::graph::{Graph, Node, UnitId};
 use crate::unit::failure::EndAction;
-use crate::unit::time::Span;
 use crate::unit::{StartType, Unit};
 
 use super::unit::{UnitAction, step};
-use super::{Event, Now, Phase, UnitState};
+use super::{Event, Now, Phase, Said, UnitState};
 
 /// Somebody who waits for an answer.
 pub type WaiterId = u64;
@@ -229,20 +228,12 @@ impl Machine {
         }
     }
 
-    /// How often a unit says from now on that it lives.
-    pub fn set_watchdog(&mut self, id: UnitId, span: Span) {
-        if let Some(state) = self.states.get_mut(id.index()) {
-            state.watchdog = Some(span);
-            self.dirty.insert(id);
-        }
-    }
-
-    /// What a unit says of itself.
-    pub fn set_status(&mut self, id: UnitId, status: String) {
+    /// What a unit says of itself, as far as people alone are concerned.
+    pub fn set_said(&mut self, id: UnitId, said: Said) {
         if let Some(state) = self.states.get_mut(id.index())
-            && state.status != status
+            && state.said != said
         {
-            state.status = status;
+            state.said = said;
             self.dirty.insert(id);
         }
     }

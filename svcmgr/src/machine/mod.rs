@@ -66,12 +66,13 @@ mod state;
 mod unit;
 
 pub use manager::{Action, BootSummary, Machine, Refusal, WaiterId};
-pub use state::UnitState;
+pub use state::{Said, UnitState};
 pub use unit::{UnitAction, step};
 
 use serde::{Deserialize, Serialize};
 
 use crate::unit::signal;
+use crate::unit::time::Span;
 
 /// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -328,6 +329,12 @@ pub enum Event {
     Named,
     /// `WATCHDOG=1`.
     Alive,
+    /// `WATCHDOG_USEC=`: how often it says from now on that it lives; zero for not at all.
+    WatchdogSpan(Span),
+    /// `EXTEND_TIMEOUT_USEC=`: what it is doing may take so long from now on.
+    Extend(Span),
+    /// `STOPPING=1`: it ends by itself.
+    Stopping,
     /// Its main process ended, or could not be made.
     MainExited(Exit),
     /// The command beside it ended, or could not be made.

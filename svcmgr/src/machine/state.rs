@@ -1,10 +1,44 @@
 //! What is known about a unit at run time, and the events that time brings.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Event, Goal, Outcome, Phase, Process};
 use crate::unit::failure::Act;
 use crate::unit::time::Span;
+
+/// What a service says of itself; sd_notify(3).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Said {
+    /// The last `STATUS=`.
+    pub status: String,
+    /// The last `ERRNO=`.
+    pub errno: Option<i32>,
+    /// The last `BUSERROR=`.
+    pub bus_error: Option<Box<str>>,
+    /// `RELOADING=1`, and no `READY=1` since.
+    pub reloading: bool,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = self.errno.map(|number| {
+            let text = std::io::Error::from_raw_os_error(number).to_string();
+            let text = text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text);
+            format!("ERRNO={number}: {text}")
+        });
+        let parts = [
+            self.reloading.then(|| "reloading".to_owned()),
+            Some(self.status.clone()).filter(|status| !status.is_empty()),
+            error,
+            self.bus_error.as_ref().map(|name| format!("BUSERROR={name}")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        write!(f, "{}", parts.join("; "))
+    }
+}
 
 /// All that is known about a unit at run time; written down for the supervisor's successor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +56,10 @@ pub struct UnitState {
     pub outcome: Outcome,
     /// Why it is in this phase, in words.
     pub reason: String,
-    /// The last `STATUS=`.
-    pub status: String,
+    /// What it says of itself.
+    pub said: Said,
+    /// It has said `STOPPING=1`, and nobody has told it to.
+    pub said_stopping: bool,
     /// Restarts that nobody asked for, since somebody asked for a start.
     pub restarts: u32,
     /// Starts since it was last steady.
@@ -99,7 +135,8 @@ impl Default for UnitState {
             control: None,
             outcome: Outcome::Success,
             reason: String::new(),
-            status: String::new(),
+            said: Said::default(),
+            said_stopping: false,
             restarts: 0,
             attempts: 0,
             limit_begun: 0,
@@ -118,5 +155,21 @@ impl Default for UnitState {
             exit_code: None,
             exit_signal: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_service_says_of_itself_is_one_line() {
+        let mut said = Said { status: "loading".into(), errno: Some(2), ..Said::default() };
+        assert_eq!(said.to_string(), "loading; ERRNO=2: No such file or directory");
+        said.bus_error = Some("org.x.Failed".into());
+        said.status.clear();
+        said.reloading = true;
+        assert_eq!(said.to_string(), "reloading; ERRNO=2: No such file or directory; BUSERROR=org.x.Failed");
+        assert_eq!(Said::default().to_string(), "");
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::machine::{Exit, Goal, Outcome, Process, Verdict};
 use crate::unit::parse::parse;
 use crate::unit::specifier::Machine;
+use crate::unit::time::Span;
 
 fn unit(text: &str) -> Unit {
     let unit = parse("x.service", Path::new("/x.service"), text, &Machine::default());
@@ -65,6 +66,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ("watchdog late", Event::WatchdogLate),
         ("runtime over", Event::RuntimeOver),
         ("job late", Event::JobLate),
+        ("says that it stops", Event::Stopping),
     ]
 }
 
@@ -102,26 +104,26 @@ fn state_in(phase: Phase) -> UnitState {
 fn every_pair_of_phase_and_event_is_decided() {
     // "-" stays as it is. Rows: phases; columns: events, in the order of `events`.
     let expected = "\
-inactive     queued - queued - - - - - - - - - - - - - - - - - -
-queued       - inactive - condition failed - - - - - - - - - condition done - - - - failed
-condition    - no-start no-start - - - - - - start-pre term - term term - - - - - - term
-start-pre    - no-start no-start - - - - - - start-main term - term term - - - - - - term
-start-main   - no-start no-start - - - start-post term term - - - term term - - - - term - term
-forked       - no-start no-start - - - - - - - - term term term - - start-post - - - term
-start-post   - no-start no-start - - - - - - active term - term term - - - - term - term
-active       - held held - - - - stop stop - - - - term - - - - term stop -
-no-start     - - - term - - - term term - - - - - - - - - - - -
-held         active - - stop - - - stop stop - - - - term - - - - term - -
-stop         - - - - - - - - - term term - term term - - - - - - -
-term         - - - - - - - - - - - stop-post kill - - - - - - - -
-kill         - - - - - - - - - - - stop-post - - - - - - - - -
-stop-post    - - - - - - - - - final final - final - - - - - - - -
-final        - - - - - - - - - - - done - - - - - - - - -
-backoff      queued inactive queued - - - - - - - - - queued - - - - - - - failed
-failure      - - - - - - - - - final final - final - - - - - - - -
-done         queued - queued - - - - - - - - - - - - - - - - - -
-failed       queued - queued - - - - - - - - - - - - - - - - - -
-refused      - - - - - - - - - - - - - - - - - - - - -
+inactive     queued - queued - - - - - - - - - - - - - - - - - - -
+queued       - inactive - condition failed - - - - - - - - - condition done - - - - failed -
+condition    - no-start no-start - - - - - - start-pre term - term term - - - - - - term -
+start-pre    - no-start no-start - - - - - - start-main term - term term - - - - - - term -
+start-main   - no-start no-start - - - start-post term term - - - term term - - - - term - term -
+forked       - no-start no-start - - - - - - - - term term term - - start-post - - - term -
+start-post   - no-start no-start - - - - - - active term - term term - - - - term - term -
+active       - held held - - - - stop stop - - - - term - - - - term stop - term
+no-start     - - - term - - - term term - - - - - - - - - - - - -
+held         active - - stop - - - stop stop - - - - term - - - - term - - -
+stop         - - - - - - - - - term term - term term - - - - - - - -
+term         - - - - - - - - - - - stop-post kill - - - - - - - - -
+kill         - - - - - - - - - - - stop-post - - - - - - - - - -
+stop-post    - - - - - - - - - final final - final - - - - - - - - -
+final        - - - - - - - - - - - done - - - - - - - - - -
+backoff      queued inactive queued - - - - - - - - - queued - - - - - - - failed -
+failure      - - - - - - - - - final final - final - - - - - - - - -
+done         queued - queued - - - - - - - - - - - - - - - - - - -
+failed       queued - queued - - - - - - - - - - - - - - - - - - -
+refused      - - - - - - - - - - - - - - - - - - - - - -
 ";
     let name = |phase: Phase| match phase {
         Phase::Condition(_) => "condition",
@@ -405,6 +407,72 @@ fn a_service_that_does_not_say_that_it_lives_is_aborted() {
     run(&unit, &mut state, &[Event::MainExited(Exit::Signal { signal: libc::SIGABRT, core: true }), Event::Empty]);
     assert_eq!((state.phase, state.outcome), (Phase::Backoff, Outcome::Watchdog));
     assert!(state.reason.contains("WATCHDOG=1 within 2 s"), "{}", state.reason);
+}
+
+#[test]
+fn a_service_that_stops_by_itself_has_to_end_with_success_and_what_it_leaves_is_told() {
+    for (exit, phase) in [(0, Phase::Done), (3, Phase::Backoff)] {
+        let (unit, mut state) = up("Type=notify\nWatchdogSec=2\nRestart=on-failure");
+        let actions = run(&unit, &mut state, &[Event::Stopping]);
+        assert_eq!((actions, state.phase, state.watchdog_at), (Vec::new(), Phase::StopTerm, None));
+        let actions = run(&unit, &mut state, &[Event::MainExited(Exit::Code(exit))]);
+        assert_eq!(actions, [UnitAction::Signal(libc::SIGTERM), UnitAction::AwaitEmpty]);
+        run(&unit, &mut state, &[Event::Empty]);
+        assert_eq!(state.phase, phase, "{exit}");
+    }
+    // It takes too long.
+    let (unit, mut state) = up("TimeoutStopSec=5");
+    run(&unit, &mut state, &[Event::Stopping]);
+    assert_eq!(state.deadline, Some(6_000_000));
+    let actions = run(&unit, &mut state, &[Event::Timeout]);
+    assert_eq!((actions, state.outcome), (vec![UnitAction::Signal(libc::SIGKILL)], Outcome::Timeout));
+}
+
+#[test]
+fn a_service_may_have_its_time_extended_but_never_cut() {
+    let unit = full();
+    let mut state = state_in(Phase::StartMain(0));
+    state.deadline = Some(2_000_000);
+    run(&unit, &mut state, &[Event::Extend(Span::millis(500))]);
+    assert_eq!(state.deadline, Some(2_000_000));
+    run(&unit, &mut state, &[Event::Extend(Span::seconds(5))]);
+    assert_eq!(state.deadline, Some(6_000_000));
+    run(&unit, &mut state, &[Event::Extend(Span::INFINITY)]);
+    assert_eq!(state.deadline, None);
+    let (unit, mut state) = up("RuntimeMaxSec=1");
+    run(&unit, &mut state, &[Event::Extend(Span::seconds(5))]);
+    assert_eq!(state.runtime_at, Some(6_000_000));
+    // SIGKILL's time is not its to choose.
+    let mut state = UnitState { deadline: Some(2_000_000), ..state_in(Phase::StopKill) };
+    run(&unit, &mut state, &[Event::Extend(Span::seconds(5))]);
+    assert_eq!(state.deadline, Some(2_000_000));
+}
+
+#[test]
+fn how_often_a_service_says_that_it_lives_may_change_until_it_is_started_again() {
+    let (unit, mut state) = up("Type=notify\nWatchdogSec=2");
+    run(&unit, &mut state, &[Event::WatchdogSpan(Span::seconds(9))]);
+    assert_eq!(state.watchdog_at, Some(10_000_000));
+    run(&unit, &mut state, &[Event::WatchdogSpan(Span::ZERO)]);
+    assert_eq!(state.watchdog_at, None);
+    run(&unit, &mut state, &[Event::Restart, Event::Go, Event::MainExited(Exit::Code(0)), Event::Empty]);
+    run(&unit, &mut state, &[Event::Go, spawned(Role::Main), Event::Ready]);
+    assert_eq!(state.watchdog_at, Some(3_000_000));
+}
+
+#[test]
+fn a_service_may_get_ready_on_a_descriptor() {
+    let unit = unit("[Service]\nExecStart=/x\n[X-MMOS]\nReadyFD=3\n");
+    let mut state = UnitState::default();
+    let begin = [Event::Start { fresh: true }, Event::Go, spawned(Role::Main), Event::Executed];
+    run(&unit, &mut state, &begin);
+    assert_eq!(state.phase, Phase::StartMain(0));
+    let mut other = state.clone();
+    run(&unit, &mut state, &[Event::Ready]);
+    assert_eq!(state.phase, Phase::Active);
+    run(&unit, &mut other, &[Event::MainExited(Exit::Code(0)), Event::Empty]);
+    let reason = "exited with code 0 before it wrote a newline to descriptor 3 (ReadyFD=)";
+    assert_eq!((other.phase, other.reason.as_str()), (Phase::Failed, reason));
 }
 
 #[test]

@@ -28,7 +28,8 @@ use std::sync::Arc;
 pub use command::Command;
 pub use limit::Limit;
 pub use service::{
-    ExitSet, FailureMode, Input, KeyringMode, KillMode, NotifyAccess, Output, Restart, Service, ServiceType, Write,
+    ExitSet, FailureMode, Input, KeyringMode, KillMode, NotifyAccess, Output, Preserve, Restart, Service, ServiceType,
+    Write,
 };
 
 use condition::Condition;

@@ -66,6 +66,7 @@ pub fn parse_all(name: &str, path: &Path, text: &str, drop_ins: &[(PathBuf, Stri
         permissions_start_only: false,
         type_line: 0,
         restart_line: 0,
+        ready_fd_line: 0,
     };
     let mut entries = Vec::new();
     let texts =
@@ -105,6 +106,7 @@ struct Reader<'a> {
     permissions_start_only: bool,
     type_line: u32,
     restart_line: u32,
+    ready_fd_line: u32,
 }
 
 impl Reader<'_> {
@@ -229,6 +231,10 @@ impl Reader<'_> {
         if self.unit.service.kind == ServiceType::Dbus && self.unit.service.bus_name.is_none() {
             self.refuse(type_line, "Type=dbus needs a BusName=".to_owned());
         }
+        let kind = self.unit.service.kind;
+        if self.unit.service.ready_fd.is_some() && !matches!(kind, ServiceType::Exec | ServiceType::Notify) {
+            self.refuse(self.ready_fd_line, "ReadyFD= goes with Type=simple, exec or notify alone".to_owned());
+        }
         let service = &mut self.unit.service;
         if self.permissions_start_only {
             // From before there were prefixes: User= is for ExecStart= alone.
@@ -245,10 +251,14 @@ impl Reader<'_> {
         if oneshot && !self.timeout_start_given {
             service.timeout_start = Span::INFINITY;
         }
-        if (service.kind == ServiceType::Notify || service.watchdog.is_some())
+        if (service.kind == ServiceType::Notify || service.watchdog.is_some() || service.store_max > 0)
             && (!self.notify_access_given || service.notify_access == NotifyAccess::None)
         {
             service.notify_access = NotifyAccess::Main;
+        }
+        if service.ready_fd.is_some() && service.kind == ServiceType::Exec {
+            // To systemd, which does not know ReadyFD=, it is up once it is executed; to us once it has said so.
+            service.kind = ServiceType::Notify;
         }
         if service.dynamic_user {
             // systemd.exec(5), `DynamicUser=`: nothing is to be left behind that outlives its number.

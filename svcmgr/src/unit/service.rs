@@ -67,6 +67,17 @@ pub enum NotifyAccess {
     All,
 }
 
+/// How long descriptors are kept that a service stored; systemd.service(5), `FileDescriptorStorePreserve=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preserve {
+    /// Until it stops.
+    No,
+    /// Until it stops, and is not to be started again.
+    Restart,
+    /// Until it takes them back.
+    Yes,
+}
+
 /// Whom a stop hits; systemd.kill(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KillMode {
@@ -184,6 +195,13 @@ pub struct Service {
     pub remain_after_exit: bool,
     pub success: ExitSet,
     pub notify_access: NotifyAccess,
+    /// `[X-MMOS] ReadyFD=`: it is up once it has written a newline to this descriptor.
+    pub ready_fd: Option<i32>,
+    /// `FileDescriptorStoreMax=`.
+    pub store_max: usize,
+    /// `FileDescriptorStorePreserve=`.
+    pub store_preserve: Preserve,
+    pub non_blocking: bool,
     pub kill_signal: i32,
     pub restart_kill_signal: Option<i32>,
     pub final_kill_signal: i32,
@@ -257,6 +275,10 @@ impl Default for Service {
             remain_after_exit: false,
             success: ExitSet::default(),
             notify_access: NotifyAccess::None,
+            ready_fd: None,
+            store_max: 0,
+            store_preserve: Preserve::Restart,
+            non_blocking: false,
             kill_signal: libc::SIGTERM,
             restart_kill_signal: None,
             final_kill_signal: libc::SIGKILL,
@@ -304,6 +326,17 @@ impl Service {
         std::iter::once(first).chain(hangup).collect()
     }
 
+    /// What a service of [`ServiceType::Notify`] has to do to be up, and what it has done then.
+    pub fn readiness(&self) -> (String, String) {
+        match self.ready_fd {
+            None => ("say READY=1".to_owned(), "said READY=1".to_owned()),
+            Some(fd) => {
+                let rest = format!("a newline to descriptor {fd} (ReadyFD=)");
+                (format!("write {rest}"), format!("wrote {rest}"))
+            }
+        }
+    }
+
     /// `OOMPolicy=`, or what is usual.
     pub fn oom_policy(&self) -> OomPolicy {
         self.resources.as_ref().and_then(|resources| resources.oom_policy).unwrap_or_default()
@@ -313,6 +346,7 @@ impl Service {
     pub fn leaves_something(&self) -> bool {
         self.directories.is_some()
             || self.kind == ServiceType::Dbus
+            || self.store_max > 0
             || self.resources.as_ref().is_some_and(|resources| resources.watches_memory())
             || self.sandbox.as_ref().is_some_and(|sandbox| sandbox.private_tmp)
     }

@@ -210,6 +210,7 @@ fn failure(step: u8, errno: i32, program: &str, place: &str) -> String {
         ChildStep::Session => "no session of its own",
         ChildStep::Terminal => "its terminal cannot be opened (TTYPath=)",
         ChildStep::Streams => "its standard streams cannot be set",
+        ChildStep::Descriptors => "its sockets and stored descriptors cannot be given to it",
         ChildStep::Groups => "its groups cannot be set (Group=)",
         ChildStep::User => "its user cannot be set (User=)",
         ChildStep::Directory => "its working directory cannot be entered (WorkingDirectory=)",

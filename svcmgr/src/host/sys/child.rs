@@ -1,13 +1,14 @@
 //! Between fork and exec: the way of a child to its program. Nothing here allocates, locks, or returns to its caller;
 //! all that is needed is prepared in a [`ChildPlan`] before the child is made.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use libc::{c_char, c_int, c_long};
 
 use super::mounts::{self, MountPlan};
-use super::{NEVER_RAN, NOT_EXECUTED, errno, privileges};
+use super::{FIRST_FD, NEVER_RAN, NOT_EXECUTED, errno, privileges};
 use crate::unit::capability::Capabilities;
 use crate::unit::scheduling::MAX_CPUS;
 use crate::unit::{KeyringMode, Limit};
@@ -40,15 +41,16 @@ pub enum ChildStep {
     Ambient,
     NoNewPrivileges,
     Filter,
+    Descriptors,
 }
 
 impl ChildStep {
     /// The step of this number.
     pub fn from_number(number: u8) -> Option<ChildStep> {
         use ChildStep::{
-            Affinity, Ambient, Capabilities, Directory, Execute, Filter, Groups, IoPriority, Keyring, Limits, Mounts,
-            Namespaces, Network, Nice, NoNewPrivileges, OomScore, Personality, Scheduler, Session, Streams, Terminal,
-            User, UserNamespace,
+            Affinity, Ambient, Capabilities, Descriptors, Directory, Execute, Filter, Groups, IoPriority, Keyring,
+            Limits, Mounts, Namespaces, Network, Nice, NoNewPrivileges, OomScore, Personality, Scheduler, Session,
+            Streams, Terminal, User, UserNamespace,
         };
         let all = [
             Session,
@@ -74,6 +76,7 @@ impl ChildStep {
             Ambient,
             NoNewPrivileges,
             Filter,
+            Descriptors,
         ];
         all.into_iter().find(|step| *step as u8 == number)
     }
@@ -143,6 +146,11 @@ pub struct ChildPlan<'a> {
     pub user: Option<(u32, u32, &'a [u32])>,
     /// Input, output, errors.
     pub streams: [Stream<'a>; 3],
+    /// Other descriptors, and what each is to be, from the lowest on. Their own numbers are above all of these, and so is
+    /// that of the socket by which it is released.
+    pub passed: &'a [(BorrowedFd<'a>, RawFd)],
+    /// `LISTEN_PID=`, a variable more, with room for its own number and a NUL.
+    pub listen_pid: Option<&'a [Cell<u8>]>,
     /// Its terminal.
     pub tty: Option<&'a CStr>,
     /// Its cgroup's folder.
@@ -255,12 +263,43 @@ fn streams(plan: &ChildPlan<'_>, report: RawFd) -> Result<(), Failed> {
         }
         // While it waits, the child keeps nothing but its own end of the socket. Above all not the other end, or the
         // supervisor's death would never close that; nor clients' connections, which would stay half open.
-        if report > 3 {
-            libc::syscall(libc::SYS_close_range, 3, report.saturating_sub(1), 0);
+        let mut next = FIRST_FD;
+        for (from, target) in plan.passed {
+            check(ChildStep::Descriptors, libc::dup2(from.as_raw_fd(), *target).into())?;
+            close_between(next, *target);
+            next = target.saturating_add(1);
         }
+        close_between(next, report);
         libc::syscall(libc::SYS_close_range, report.saturating_add(1), u32::MAX, 0);
     }
+    if let Some(text) = plan.listen_pid {
+        write_number(text, std::process::id());
+    }
     Ok(())
+}
+
+/// Closes the descriptors from `first` up to, but not, `end`.
+fn close_between(first: RawFd, end: RawFd) {
+    if first < end {
+        // SAFETY: integers; what is closed is the child's own.
+        unsafe { libc::syscall(libc::SYS_close_range, first, end.saturating_sub(1), 0) };
+    }
+}
+
+/// Writes a number where the text has room for it: behind what is not NUL.
+fn write_number(text: &[Cell<u8>], number: u32) {
+    let mut room = text.iter().skip_while(|cell| cell.get() != 0);
+    let mut divisor: u32 = 1_000_000_000;
+    while divisor > 0 {
+        let digit = number.checked_div(divisor).unwrap_or(0).checked_rem(10).unwrap_or(0);
+        // No zeros in front.
+        if (number >= divisor || divisor == 1)
+            && let Some(cell) = room.next()
+        {
+            cell.set(b'0'.saturating_add(u8::try_from(digit).unwrap_or(0)));
+        }
+        divisor = divisor.checked_div(10).unwrap_or(0);
+    }
 }
 
 /// Priorities and limits, while it may still raise them.
@@ -372,5 +411,20 @@ fn loopback_up() -> Result<(), Failed> {
         let result = check(ChildStep::Network, libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request).into());
         libc::close(socket);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_behind_its_name() {
+        for number in [1, 42, 4_194_304, u32::MAX] {
+            let text: Vec<Cell<u8>> = b"N=".iter().chain(&[0; 11]).map(|byte| Cell::new(*byte)).collect();
+            write_number(&text, number);
+            let bytes: Vec<u8> = text.iter().map(Cell::get).collect();
+            assert_eq!(CStr::from_bytes_until_nul(&bytes).unwrap().to_str().unwrap(), format!("N={number}"));
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::graph::UnitId;
 use crate::machine::unit::UnitAction;
 use crate::machine::{Event, Exit, Now, Phase, UnitState};
 use crate::unit::failure::ErrorControl;
+use crate::unit::time::Span;
 use crate::unit::{Kind, ServiceType, StartType};
 
 /// A service of which nobody knows more than that its program was executed has to live this long, in microseconds,
@@ -47,6 +48,7 @@ impl Machine {
             // Nobody heard it meanwhile.
             let span =
                 self.state(*id).and_then(|state| state.watchdog).or(self.unit(*id).and_then(|u| u.service.watchdog));
+            let span = span.filter(|span| *span != Span::ZERO);
             if let (Some(state), Some(span)) = (self.states.get_mut(id.index()), span)
                 && state.phase == Phase::Active
             {
@@ -88,6 +90,12 @@ impl Machine {
                 self.actions.push(Action::Unit(id, UnitAction::WatchEmpty));
             }
             _ => {}
+        }
+        if state.phase == Phase::StopTerm && state.said_stopping {
+            if none_is_known {
+                self.actions.push(Action::Unit(id, UnitAction::WatchEmpty));
+            }
+            return;
         }
         let signal = match state.phase {
             Phase::StopTerm => self.unit(id).map(|unit| unit.service.kill_signal),

@@ -14,7 +14,8 @@ impl Step<'_> {
         };
         // One that was told to end may end as it likes: nobody asks how.
         let told = self.state.goal != Goal::Up
-            || matches!(self.state.phase, Phase::StopTerm | Phase::StopKill | Phase::StopFinal);
+            || matches!(self.state.phase, Phase::StopKill | Phase::StopFinal)
+            || (self.state.phase == Phase::StopTerm && !self.state.said_stopping);
         let number = match self.state.phase {
             Phase::StartMain(n) => n,
             _ => 0,

@@ -65,6 +65,23 @@ impl Step<'_> {
         }
     }
 
+    /// `STOPPING=1`: as if it had been told to, but that it has yet to end with success.
+    pub(super) fn says_that_it_stops(&mut self) {
+        match self.state.phase {
+            Active => {
+                self.state.said_stopping = true;
+                self.state.phase = StopTerm;
+                self.deadline(self.service.timeout_stop);
+                if self.none_is_known() {
+                    self.actions.push(UnitAction::WatchEmpty);
+                }
+            }
+            Inactive | Queued | Condition(_) | StartPre(_) | StartMain(_) | StartForked | StartPost(_) | StartHeld
+            | StopHeld | StopCommand(_) | StopTerm | StopKill | StopPost(_) | StopFinal | FailureCommand(_)
+            | Backoff | Done | Failed | Refused => {}
+        }
+    }
+
     /// A service of type dbus is up with that.
     pub(super) fn named(&mut self) {
         match self.state.phase {
@@ -102,6 +119,11 @@ impl Step<'_> {
             Active | StopHeld => {
                 self.main_is_gone(exit);
                 self.stop_command(0);
+            }
+            // What it leaves has not been told.
+            StopTerm if self.state.said_stopping => {
+                self.main_is_gone(exit);
+                self.terminate();
             }
             StopTerm if self.service.kill_mode == KillMode::Mixed && self.state.control.is_none() => {
                 self.main_is_gone(exit);

@@ -1,7 +1,7 @@
 //! How a run of a unit goes on: from one command to the next, up, down, and to what it is to be after that.
 
 use super::{CommandRef, Phase, Role, Step, UnitAction};
-use crate::machine::{Exit, Goal, Outcome};
+use crate::machine::{Exit, Goal, Outcome, Said};
 use crate::unit::failure::Act;
 use crate::unit::time::Span;
 use crate::unit::{KillMode, Kind, ServiceType, StartLimit};
@@ -48,7 +48,9 @@ impl Step<'_> {
         self.state.attempts = self.state.attempts.saturating_add(1);
         self.state.outcome = Outcome::Success;
         self.state.reason.clear();
-        self.state.status.clear();
+        self.state.said = Said::default();
+        self.state.said_stopping = false;
+        self.state.watchdog = None;
         self.state.exit_code = None;
         self.state.exit_signal = None;
         self.state.started_at = Some(self.now.boot);
@@ -154,7 +156,7 @@ impl Step<'_> {
 
     /// From now on it has to say within a while that it lives.
     pub(super) fn wind_watchdog(&mut self) {
-        let span = self.state.watchdog.or(self.service.watchdog);
+        let span = self.state.watchdog.or(self.service.watchdog).filter(|span| *span != Span::ZERO);
         self.state.watchdog_at = span.and_then(|span| span.after(self.now.mono));
     }
 
@@ -188,6 +190,7 @@ impl Step<'_> {
             return self.kill(Phase::StopKill);
         }
         self.state.phase = Phase::StopTerm;
+        self.state.said_stopping = false;
         self.deadline(self.service.timeout_stop);
         let restarting = self.state.goal == Goal::Again;
         self.actions.extend(self.service.stop_signals(restarting).into_iter().map(UnitAction::Signal));
@@ -290,7 +293,8 @@ impl Step<'_> {
                 _ => self.terminate(),
             },
             ServiceType::Notify => {
-                self.fail(Outcome::ExitCode, &format!("{exit} before it said READY=1"));
+                let (_, done) = self.service.readiness();
+                self.fail(Outcome::ExitCode, &format!("{exit} before it {done}"));
                 self.terminate();
             }
             ServiceType::Dbus => {

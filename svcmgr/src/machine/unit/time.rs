@@ -3,6 +3,7 @@
 use super::{Phase, Step, UnitAction};
 use crate::machine::Outcome;
 use crate::unit::failure::{Act, EndAction};
+use crate::unit::time::Span;
 use crate::unit::{FailureMode, ServiceType};
 
 use Phase::{
@@ -21,7 +22,7 @@ impl Step<'_> {
                     (StartPre(_), _) => "ExecStartPre= did not end",
                     (StartPost(_), _) => "ExecStartPost= did not end",
                     (StartForked, _) if self.service.pid_file.is_some() => "its PIDFile= did not name a process of it",
-                    (_, ServiceType::Notify) => "it did not say READY=1",
+                    (_, ServiceType::Notify) => &format!("it did not {}", self.service.readiness().0),
                     (_, ServiceType::Dbus) => "its name was not on the bus (BusName=)",
                     (_, ServiceType::Oneshot | ServiceType::Forking) => "it did not end",
                     (_, ServiceType::Exec | ServiceType::Idle) => "it was not executed",
@@ -89,6 +90,27 @@ impl Step<'_> {
     pub(super) fn alive(&mut self) {
         if self.state.phase == Active {
             self.wind_watchdog();
+        }
+    }
+
+    /// `WATCHDOG_USEC=`.
+    pub(super) fn watchdog_span(&mut self, span: Span) {
+        self.state.watchdog = Some(span);
+        if self.state.phase == Active {
+            self.wind_watchdog();
+        }
+    }
+
+    /// `EXTEND_TIMEOUT_USEC=`. Never less than it had; and how long SIGKILL takes is not its to say.
+    pub(super) fn extend(&mut self, span: Span) {
+        let later = span.after(self.now.mono);
+        let extended = |at: Option<u64>| at.and_then(|at| Some(at.max(later?)));
+        match self.state.phase {
+            Condition(_) | StartPre(_) | StartMain(_) | StartForked | StartPost(_) | StopCommand(_) | StopTerm
+            | StopPost(_) => self.state.deadline = extended(self.state.deadline),
+            Active => self.state.runtime_at = extended(self.state.runtime_at),
+            Inactive | Queued | StartHeld | StopHeld | StopKill | StopFinal | FailureCommand(_) | Backoff | Done
+            | Failed | Refused => {}
         }
     }
 

@@ -82,6 +82,9 @@ pub enum ServiceKey {
     FinalKillSignal,
     SendSighup,
     SendSigkill,
+    FileDescriptorStoreMax,
+    FileDescriptorStorePreserve,
+    NonBlocking,
 }
 
 /// Of `[Service]`: what its processes run in.
@@ -214,4 +217,5 @@ pub enum MmosKey {
     FailureCommand,
     FailureResetPeriod,
     ErrorControl,
+    ReadyFd,
 }

@@ -101,5 +101,6 @@ pub(super) static MMOS: &[Directive] = &[
     row("FailureActions", yes(K::FailureActions)),
     row("FailureCommand", yes(K::FailureCommand)),
     row("FailureResetPeriod", yes(K::FailureResetPeriod)),
+    row("ReadyFD", yes(K::ReadyFd)),
     row("Start", yes(K::Start)),
 ];

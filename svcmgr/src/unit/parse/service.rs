@@ -2,14 +2,17 @@
 
 use link::nearest::nearest;
 
-use super::Reader;
+use super::{Reader, values};
 use crate::unit::command::Command;
 use crate::unit::directive::ServiceKey;
-use crate::unit::service::{ExitSet, FailureMode, KillMode, NotifyAccess, Restart, Service, ServiceType};
+use crate::unit::service::{ExitSet, FailureMode, KillMode, NotifyAccess, Preserve, Restart, Service, ServiceType};
 use crate::unit::signal;
 use crate::unit::specifier::Specifiers;
 use crate::unit::syntax::Entry;
 use crate::unit::time::Span;
+
+/// A service may ask for no more: PID 1 keeps all descriptors of all services, and has few itself.
+const MAX_STORE: i32 = 512;
 
 impl Reader<'_> {
     pub(super) fn obey_service(&mut self, key: ServiceKey, entry: &Entry) {
@@ -132,6 +135,24 @@ impl Reader<'_> {
             }
             ServiceKey::KillSignal => self.signal(entry, |service| &mut service.kill_signal),
             ServiceKey::KillMode => self.kill_mode(entry),
+            ServiceKey::FileDescriptorStoreMax => {
+                if let Some(most) = self.number(entry, 0..=MAX_STORE) {
+                    self.unit.service.store_max = usize::try_from(most).unwrap_or(0);
+                }
+            }
+            ServiceKey::FileDescriptorStorePreserve => {
+                self.unit.service.store_preserve = match values::parse_boolean(value) {
+                    Some(true) => Preserve::Yes,
+                    Some(false) => Preserve::No,
+                    None if matches!(value, "restart" | "") => Preserve::Restart,
+                    None => return self.unknown_value(entry, &["no", "restart", "yes"]),
+                };
+            }
+            ServiceKey::NonBlocking => {
+                if let Some(yes) = self.boolean(entry) {
+                    self.unit.service.non_blocking = yes;
+                }
+            }
         }
     }
 

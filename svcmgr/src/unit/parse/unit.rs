@@ -8,6 +8,9 @@ use crate::unit::syntax::Entry;
 use crate::unit::time::Span;
 use crate::unit::{Reference, Relation, StartType, Unit, is_valid_name};
 
+/// What `ReadyFD=` may be at most: those who count are few, and the first are the usual ones.
+const MAX_READY_FD: i32 = 255;
+
 impl Reader<'_> {
     pub(super) fn obey_unit(&mut self, key: UnitKey, entry: &Entry) {
         let value = entry.value.as_str();
@@ -70,6 +73,19 @@ impl Reader<'_> {
                 if let Some(span) = self.span(entry) {
                     self.failure_actions().reset = span;
                 }
+            }
+            MmosKey::ReadyFd => {
+                let number = value.parse().ok().filter(|number| (3..=MAX_READY_FD).contains(number));
+                match number {
+                    Some(number) => self.unit.service.ready_fd = Some(number),
+                    None if value.is_empty() => self.unit.service.ready_fd = None,
+                    // It would never be up.
+                    None => {
+                        let text = format!("ReadyFD={value}: a descriptor from 3 to {MAX_READY_FD} is due");
+                        self.refuse(entry.line, text);
+                    }
+                }
+                self.ready_fd_line = entry.line;
             }
             MmosKey::ErrorControl => {
                 self.unit.error_control = match value {
