@@ -172,7 +172,7 @@ impl Daemon {
             return Some(Timespec::default());
         }
         let Now { mono: now, boot } = self.supervisor.host.now();
-        let mut next = self.supervisor.machine.next_deadline();
+        let mut next = self.supervisor.next_deadline();
         let logs = [
             self.supervisor.host.pipes.next_opening(),
             self.streams.next_opening(),

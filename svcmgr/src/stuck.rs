@@ -142,8 +142,8 @@ pub fn describe(machine: &Machine, late: Late, now: Now, processes: &[String], l
     }
     let mut lines = vec![line];
     lines.extend(last.map(|last| format!("{name}: its last line: {last}")));
-    if !state.status.is_empty() {
-        lines.push(format!("{name}: its status: {}", state.status));
+    if !state.said.status.is_empty() {
+        lines.push(format!("{name}: its status: {}", state.said.status));
     }
     lines.extend(waiters(machine, late.id));
     lines

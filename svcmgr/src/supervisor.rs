@@ -2,6 +2,9 @@
 //! wait, states are written down, and only then is anything let go, signalled or answered.
 
 mod describe;
+#[cfg(test)]
+mod double;
+mod undone;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,6 +12,7 @@ use link::{Ending, ToInit};
 
 use describe::describe;
 pub use describe::describe_boot;
+use undone::Undone;
 
 use crate::graph::UnitId;
 use crate::host::{Found, Host, Launch};
@@ -32,7 +36,7 @@ pub struct Supervisor<H> {
     stopped: bool,
     /// Units whose notes have been said.
     noted: BTreeSet<UnitId>,
-    unwritten: BTreeSet<UnitId>,
+    undone: Undone,
 }
 
 impl<H: Host> Supervisor<H> {
@@ -47,7 +51,7 @@ impl<H: Host> Supervisor<H> {
             ending: None,
             stopped: false,
             noted: BTreeSet::new(),
-            unwritten: BTreeSet::new(),
+            undone: Undone::default(),
         }
     }
 
@@ -76,11 +80,7 @@ impl<H: Host> Supervisor<H> {
         if self.machine.next_deadline().is_some_and(|at| at <= now.mono) {
             self.machine.tick(now);
         }
-        // What could not be written down is tried again.
-        if !self.unwritten.is_empty() {
-            let again = std::mem::take(&mut self.unwritten);
-            self.write_down(again);
-        }
+        self.try_again(now.mono);
         self.carry_out();
     }
 
@@ -116,9 +116,7 @@ impl<H: Host> Supervisor<H> {
         }
         log::info!("stopping all services: {}", ending.word());
         self.ending = Some(ending);
-        if let Err(error) = self.host.tell_init(&ToInit::Stopping(ending)) {
-            log::error!("PID 1 cannot be told that the machine is ending: {error}");
-        }
+        self.tell_init(ToInit::Stopping(ending));
         self.machine.shutdown(self.host.now());
     }
 
@@ -197,20 +195,7 @@ impl<H: Host> Supervisor<H> {
             Action::Unit(id, UnitAction::FindMain) => self.find_main(id),
             Action::Unit(id, UnitAction::End(end)) => self.end(id, end),
             Action::Unit(id, action @ (UnitAction::AwaitEmpty | UnitAction::WatchEmpty)) => {
-                let Some(unit) = self.machine.unit(id) else { return };
-                let stopping = action == UnitAction::AwaitEmpty;
-                let empty = match self.host.await_empty(id, unit, stopping) {
-                    Ok(empty) => empty,
-                    Err(error) => {
-                        // Without this the unit would wait for ever for what cannot be known.
-                        log::warn!("{}: cannot see whether its processes are gone: {error}", unit.name);
-                        stopping
-                    }
-                };
-                if empty {
-                    let now = self.host.now();
-                    self.machine.event(id, Event::Empty, now);
-                }
+                self.await_empty(id, action == UnitAction::AwaitEmpty);
             }
             Action::Unit(id, UnitAction::Clean { restarting }) => {
                 if let Some(unit) = self.machine.unit(id) {
@@ -225,10 +210,8 @@ impl<H: Host> Supervisor<H> {
             Action::End(id, end) => self.end(id, end),
             Action::BootComplete => {
                 self.boot_just_complete = true;
+                self.write_boot_down();
                 let Some(summary) = self.machine.boot_summary() else { return };
-                if let Err(error) = self.host.persist_boot(summary) {
-                    log::warn!("that the boot is complete cannot be written down: {error}");
-                }
                 log::info!("{}", describe_boot(&self.machine, summary, self.host.now()));
             }
             Action::AllStopped => self.finish(),
@@ -267,9 +250,7 @@ impl<H: Host> Supervisor<H> {
         }
         let Some(ending) = self.ending else { return };
         log::info!("all services are stopped: {}", ending.word());
-        if let Err(error) = self.host.tell_init(&ToInit::End(ending)) {
-            log::error!("PID 1 cannot be told to end the machine: {error}");
-        }
+        self.tell_init(ToInit::End(ending));
     }
 
     fn spawn(&mut self, id: UnitId, role: Role, command: CommandRef) {
@@ -291,16 +272,6 @@ impl<H: Host> Supervisor<H> {
         };
         let now = self.host.now();
         self.machine.event(id, event, now);
-    }
-
-    fn write_down(&mut self, dirty: BTreeSet<UnitId>) {
-        for id in dirty {
-            let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id)) else { continue };
-            if let Err(error) = self.host.persist(unit, state) {
-                log::warn!("{}: its state cannot be written down: {error}", unit.name);
-                self.unwritten.insert(id);
-            }
-        }
     }
 
     fn tell(&mut self, id: UnitId, from: Phase, to: Phase) {

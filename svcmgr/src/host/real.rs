@@ -365,10 +365,13 @@ impl Host for RealHost {
     }
 
     fn release(&mut self, id: UnitId, role: Role) {
-        let Some(child) = self.children.get(&(id, role)) else { return };
+        let Some(child) = self.children.get_mut(&(id, role)) else { return };
         let Some(socket) = &child.socket else { return };
-        if let Err(error) = rustix::net::send(socket, b"g", rustix::net::SendFlags::NOSIGNAL) {
-            log::warn!("process {} could not be released: {error}", child.pid);
+        let flags = rustix::net::SendFlags::NOSIGNAL;
+        if let Err(error) = rustix::io::retry_on_intr(|| rustix::net::send(socket, b"g", flags)) {
+            // It ends, with its socket closed, instead of waiting for ever; and its end is heard as any other.
+            child.failure = Some(format!("it could not be let go: {error}"));
+            child.socket = None;
         }
     }
 
