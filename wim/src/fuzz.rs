@@ -1,25 +1,25 @@
 //! Doors for the fuzzers in `fuzz/` and for the test that runs their corpus, to what lies behind a check that no fuzzer
 //! passes, or that is not public. For tests alone: feature `fuzz`, which nothing that is shipped has.
 
-use sha1::{Digest, Sha1};
+mod sound;
 
-use crate::blob::Hash;
-use crate::bytes::array;
+use std::path::Path;
+
+use crate::archive::bare::Bare;
 use crate::codec::reference::Decompressor;
 use crate::codec::{Codec, Compression};
-use crate::error::{ArchiveError, WimError};
+use crate::error::{ArchiveError, Error, PartError, WimError};
 use crate::header::{Header, ResourceHeader};
+use crate::reader::Wim;
 use crate::resource::{Layout, Solid, read, read_whole, resize};
-use crate::root::{Need, UnpackOptions};
+use crate::root::{Need, Report};
+use crate::target::Target;
 use crate::tree::{Kind, Tree};
-use crate::{archive, metadata, name};
+use crate::{archive, metadata, name, split};
+pub use sound::sound_hashes;
 
 /// More than this is not unpacked: a fuzzer learns nothing from large contents.
 const MOST: u64 = 4 << 20;
-/// Blobs whose hashes are made sound; a seed has fewer.
-const MOST_BLOBS: usize = 64;
-const ENTRY_LEN: usize = 50;
-const HASH_AT: usize = 30;
 
 /// The parser of an image's metadata, without the SHA-1 that stands before it.
 ///
@@ -119,50 +119,39 @@ fn same_as_reference(format: Compression, chunk_size: u32, input: &[u8], out: &[
     }
 }
 
-/// What an archive takes, from memory. `None` where it is no archive.
+/// What an archive takes that lies in memory outside any zstd frame. `None` where it is no archive.
 ///
 /// # Errors
 /// When it is damaged.
-pub fn measured(bytes: Vec<u8>) -> Result<Option<Need>, ArchiveError> {
-    match archive::Archive::open(Box::new(bytes))? {
-        archive::Inside::Archive(archive) => archive.need(&UnpackOptions::default()).map(Some),
-        archive::Inside::Unknown(_) => Ok(None),
+pub fn measured(archive: &[u8]) -> Result<Option<Need>, ArchiveError> {
+    Bare::open(archive).map(|bare| bare.need()).transpose()
+}
+
+/// Unpacks such an archive into the existing, empty directory `target`, and says what it takes. `None` where it is none.
+///
+/// # Errors
+/// When it is damaged, or the target fails.
+pub fn unpacked(archive: &[u8], target: &Path) -> Result<Option<(Need, Report)>, Error> {
+    let Some(bare) = Bare::open(archive) else { return Ok(None) };
+    let damaged = |source| Error::Archive { path: "an archive in memory".into(), source };
+    let need = bare.need().map_err(damaged)?;
+    match bare.unpack(&Target::open(target)?) {
+        Ok(report) => Ok(Some((need, report))),
+        Err(archive::Failure::Archive(source)) => Err(damaged(source)),
+        Err(archive::Failure::Target(error)) => Err(error.into()),
     }
 }
 
-/// Puts the right SHA-1 wherever `image` gives one of contents or metadata, so that a change of them is unpacked and not
-/// merely noticed. Of solid resources the hashes stay as they are, and so do those of a table that is compressed.
-pub fn sound_hashes(image: &mut Vec<u8>) {
-    let Ok(header) = Header::find(&*image) else { return };
-    let table = header.blob_table;
-    if table.has(ResourceHeader::COMPRESSED) || table.check_inside("", image.len() as u64).is_err() {
-        return;
+/// A WIM of these files, as [`Wim::open_path`] opens them.
+///
+/// # Errors
+/// When one of them is damaged, or not the part that it should be.
+pub fn split(files: &[Vec<u8>]) -> Result<Wim, PartError> {
+    let (first, others) = files.split_first().ok_or(PartError::Missing)?;
+    let header = Header::find(first)?;
+    let mut wim = Wim::first(Box::new(first.clone()), header)?;
+    for (file, part) in others.iter().zip(2..) {
+        split::join(&mut wim, Box::new(file.clone()), part)?;
     }
-    let Ok(begin) = usize::try_from(table.offset) else { return };
-    let entries = usize::try_from(table.stored).unwrap_or(0) / ENTRY_LEN;
-    let hashed = |image: &Vec<u8>, at: &ResourceHeader| {
-        read_whole(image, at, header.layout(), "", MOST).ok().map(|bytes| Hash::from(Sha1::digest(bytes)))
-    };
-    // Contents first: metadata that is not compressed names them by their hashes, and changes with them.
-    for is_metadata in [false, true] {
-        for entry in (0..entries.min(MOST_BLOBS)).map(|n| begin.saturating_add(n.saturating_mul(ENTRY_LEN))) {
-            let Some(at) = ResourceHeader::parse(image, entry) else { return };
-            let hash_at = entry.saturating_add(HASH_AT);
-            let Some(old) = array::<20>(image, hash_at) else { return };
-            if at.has(ResourceHeader::SOLID) || at.has(ResourceHeader::METADATA) != is_metadata || old == [0; 20] {
-                continue;
-            }
-            let Some(new) = hashed(image, &at).filter(|new| *new != old) else { continue };
-            let places: Vec<usize> = if is_metadata {
-                vec![hash_at]
-            } else {
-                image.windows(20).enumerate().filter(|(_, bytes)| *bytes == old).map(|(at, _)| at).collect()
-            };
-            for at in places {
-                if let Some(place) = image.get_mut(at..at.saturating_add(20)) {
-                    place.copy_from_slice(&new);
-                }
-            }
-        }
-    }
+    Ok(wim)
 }

@@ -48,8 +48,12 @@ fn add(wim: &mut Wim, file: &Path, part: u16) -> Result<(), PartError> {
     if !opened.metadata().map_err(PartError::Open)?.is_file() {
         return Err(PartError::NoFile);
     }
-    let source = FileSource::new(opened).map_err(PartError::Open)?;
-    let header = Header::find(&source)?;
+    join(wim, Box::new(FileSource::new(opened).map_err(PartError::Open)?), part)
+}
+
+/// Adds a file that should be part `part` of this WIM.
+pub(crate) fn join(wim: &mut Wim, source: Box<dyn ReadAt>, part: u16) -> Result<(), PartError> {
+    let header = Header::find(&*source)?;
     let first = wim.header();
     if header.guid != first.guid {
         return Err(PartError::Foreign);
@@ -60,7 +64,7 @@ fn add(wim: &mut Wim, file: &Path, part: u16) -> Result<(), PartError> {
     if header.layout() != first.layout() {
         return Err(PartError::Layout);
     }
-    Ok(wim.add(Box::new(source), &header)?)
+    Ok(wim.add(source, &header)?)
 }
 
 /// Where part `part` of the set is whose first part is at `first`.

@@ -410,12 +410,8 @@ fn the_parts_of_a_pipable_set_may_be_sent_one_after_another() {
     let (tree, image, first) = (work.path().join("tree"), work.path().join("root.wim"), work.path().join("root.swm"));
     rich_tree(&tree);
     capture(&tree, &image, &options(Compression::Xpress)).unwrap();
-    let split: [&OsStr; 4] = ["split".as_ref(), image.as_ref(), first.as_ref(), "0.2".as_ref()];
-    if run("wimlib-imagex", &split).is_none() {
-        return;
-    }
-    let mut parts = vec![fs::read(&first).unwrap()];
-    parts.extend((2..).map_while(|n| fs::read(work.path().join(format!("root{n}.swm"))).ok()));
+    let Some(parts) = common::split(&image, &first, "0.2") else { return };
+    let parts: Vec<Vec<u8>> = parts.iter().map(|part| fs::read(part).unwrap()).collect();
     assert!(parts.len() > 2 && parts.iter().all(|part| part.starts_with(b"WLPWM")), "{} parts", parts.len());
     let streamed = |parts: &[&[u8]], name: &str| {
         unpack_stream(Odd(Cursor::new(parts.concat()), 1), None, &work.path().join(name), 2)

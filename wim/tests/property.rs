@@ -1,5 +1,6 @@
 //! Any tree comes back as it was: captured by us and unpacked by us, captured by us and unpacked by wimlib-imagex, and
-//! captured by wimlib-imagex and unpacked by us; in every compression. `PROPTEST_CASES` asks for more trees.
+//! captured by wimlib-imagex and unpacked by us; in every compression, split, pipable, and as it arrives. `PROPTEST_CASES`
+//! asks for more trees.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
@@ -327,5 +328,39 @@ proptest! {
         }
         unpack(&image, &out, workers).unwrap();
         assert_same(&grown.tree(), &out, &format!("{:?}, {workers} workers", FORMATS[format]));
+    }
+
+    /// Of a pipable WIM as a file, and as it arrives; of a split one; and of one that is both, one part after another.
+    #[test]
+    fn what_is_split_or_pipable_is_unpacked(
+        tree in trees(),
+        // Those that are not solid: neither kind may be.
+        format in 0..4_usize,
+        (pipable, split) in prop_oneof![Just((true, false)), Just((false, true)), Just((true, true))],
+        streamed in any::<bool>(),
+        workers in 1_usize..4,
+    ) {
+        if !is_root() {
+            return Ok(());
+        }
+        let (grown, streamed) = (Grown::new(&tree), streamed && pipable);
+        let (image, first, out) = (grown.path("image.wim"), grown.path("image.swm"), grown.path("out"));
+        capture(&grown.tree(), &image, &CaptureOptions { pipable, ..options(format) }).unwrap();
+        let files = if split { common::split(&image, &first, "0.02") } else { Some(vec![image]) };
+        let Some(files) = files else { return Ok(()) };
+        if streamed {
+            fs::create_dir(&out).unwrap();
+            let sent: Vec<u8> = files.iter().flat_map(|file| fs::read(file).unwrap()).collect();
+            let options = wim::UnpackOptions { workers: workers.try_into().ok(), ..Default::default() };
+            let root = wim::root::open_stream(Box::new(std::io::Cursor::new(sent)), "a stream", None).unwrap();
+            let need = root.need_with(&options).unwrap();
+            let report = root.unpack(&out, &options).unwrap();
+            prop_assert_eq!(report.notes, Vec::<String>::new());
+            prop_assert!(report.entries <= need.inodes && report.bytes <= need.bytes);
+        } else {
+            unpack(&files[0], &out, workers).unwrap();
+        }
+        let what = format!("{:?}, pipable {pipable}, {} files, streamed {streamed}", FORMATS[format], files.len());
+        assert_same(&grown.tree(), &out, &what);
     }
 }

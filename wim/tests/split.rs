@@ -17,11 +17,9 @@ use wim::{Error, PartError};
 
 const FORMATS: [Compression; 4] = [Compression::None, Compression::Xpress, Compression::Lzx, Compression::Lzms];
 
-/// Splits the image into parts of about 100 KB (wimlib takes MiB, and fractions of them); gives their number.
+/// Splits the image into parts of about 100 KB; gives their number.
 fn split(image: &Path, first: &Path) -> Option<u16> {
-    run("wimlib-imagex", &["split".as_ref(), image.as_os_str(), first.as_os_str(), "0.1".as_ref()])?;
-    let bytes = fs::read(first).unwrap();
-    Some(u16::from_le_bytes([bytes[0x2a], bytes[0x2b]]))
+    common::split(image, first, "0.1").map(|parts| u16::try_from(parts.len()).unwrap())
 }
 
 /// A rich tree and a split image of it.

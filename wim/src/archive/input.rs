@@ -64,6 +64,21 @@ pub(super) fn with_input<T>(
     (result, seen)
 }
 
+/// Runs `parse` on a stream whose pieces are there already, without a thread: for fuzzers, to whom threads and frames
+/// cost more than all that they look at.
+#[cfg(feature = "fuzz")]
+pub(super) fn with_pieces<'a, T>(pieces: impl Iterator<Item = &'a [u8]>, parse: impl FnOnce(&mut Input) -> T) -> T {
+    let queue = Arc::new(Queue::new(Effort::least().limits));
+    if let Some(frame) = queue.open() {
+        for piece in pieces {
+            queue.send(frame, Piece { buffer: piece.into(), len: piece.len(), source: 0 });
+        }
+        queue.close(frame, Ok(()));
+    }
+    queue.end();
+    parse(&mut Input { queue, now: None, used: 0, at: 0, ended: false })
+}
+
 struct Stop<'a>(&'a Queue);
 
 impl Drop for Stop<'_> {

@@ -1,6 +1,8 @@
 //! Roots that are archives in zstd frames: tar and newc cpio. Decoders turn frames into one stream (`input`), a parser
 //! turns the stream into entries, one after another; a visitor measures them, or puts them into the target.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod bare;
 mod consumed;
 mod cpio;
 mod decoder;
@@ -200,10 +202,8 @@ impl Archive {
         consumed: Option<&Consumed>,
         visitor: &mut dyn Visitor,
     ) -> Result<Seen, Failure> {
-        let (walked, seen) = input::with_input(&*self.source, effort, consumed, |input| match self.format {
-            Format::CpioZst => cpio::walk(input, visitor),
-            _ => tar::walk(input, visitor),
-        });
+        let (walked, seen) =
+            input::with_input(&*self.source, effort, consumed, |input| parse(self.format, input, visitor));
         walked.map(|()| seen)
     }
 
@@ -249,6 +249,14 @@ impl Archive {
         let seen = self.walk_consuming(effort, consumed.as_ref(), &mut place)?;
         let (entries, bytes, notes) = place.finish()?;
         Ok(Report { entries, bytes, workers: effort.threads(&seen), notes })
+    }
+}
+
+/// Takes the unpacked stream apart.
+fn parse(format: Format, input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), Failure> {
+    match format {
+        Format::CpioZst => cpio::walk(input, visitor),
+        _ => tar::walk(input, visitor),
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::arithmetic_side_effects, clippy::cast_possible_truncation, clippy::cast_sign_loss, dead_code)]
 
 pub mod archive;
+pub mod damaged;
 pub mod watchdog;
 
 use std::collections::BTreeMap;
@@ -221,6 +222,15 @@ pub fn run(program: &str, arguments: &[&OsStr]) -> Option<Output> {
         }
         Err(error) => panic!("{program}: {error}"),
     }
+}
+
+/// Splits a WIM with wimlib into parts of about `mib` MiB, a fraction; gives them in their order.
+pub fn split(image: &Path, first: &Path, mib: &str) -> Option<Vec<PathBuf>> {
+    run("wimlib-imagex", &["split".as_ref(), image.as_os_str(), first.as_os_str(), mib.as_ref()])?;
+    let bytes = fs::read(first).unwrap();
+    let (stem, suffix) = (first.with_extension(""), first.extension().unwrap().to_str().unwrap());
+    let part = |n: u16| if n == 1 { first.to_owned() } else { format!("{}{n}.{suffix}", stem.display()).into() };
+    Some((1..=u16::from_le_bytes([bytes[0x2a], bytes[0x2b]])).map(part).collect())
 }
 
 /// Unpacks with a number of workers into a new directory.

@@ -9,6 +9,7 @@
 pub mod seeds;
 pub mod watched;
 
+use watched::Image;
 use wim::{Compression, Wim};
 
 /// A function that is fuzzed, by the name of its fuzzer and of its folder of inputs.
@@ -17,9 +18,20 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: [Target; 6] =
     [("header", header), ("metadata", metadata), ("chunks", chunks), ("tar", tar), ("cpio", cpio), ("apply", apply)];
 
-/// Header, blob table, XML data and integrity table of a whole WIM, and the choice of an image.
+/// Header, blob table, XML data and integrity table of a whole WIM, of all files that it is split in, and the choice of an
+/// image; of one that is pipable the same as it arrives.
 pub fn header(data: &[u8]) {
-    let Ok(wim) = Wim::open(Box::new(data.to_vec())) else { return };
+    let files = files(data);
+    if data.starts_with(PIPABLE_MAGIC) {
+        for wanted in [None, Some("1")] {
+            let stream = Box::new(std::io::Cursor::new(data.to_vec()));
+            if let Ok(root) = wim::root::open_stream(stream, "a stream", wanted) {
+                root.need().expect("what a stream takes is known when it is open");
+            }
+        }
+    }
+    let wim = if files.len() > 1 { wim::fuzz::split(&files).ok() } else { Wim::open(Box::new(data.to_vec())).ok() };
+    let Some(wim) = wim else { return };
     assert!(wim.images().len() <= data.len(), "an image takes no byte");
     assert!(wim.length() <= data.len() as u64, "it ends behind its end");
     let _ = wim.solid();
@@ -28,6 +40,35 @@ pub fn header(data: &[u8]) {
             let _ = wim.tree(index);
         }
     }
+}
+
+pub const MAGIC: &[u8] = b"MSWIM\0\0\0";
+pub const PIPABLE_MAGIC: &[u8] = b"WLPWM\0\0\0";
+const HEADER_LEN: usize = 208;
+/// Files that an input is taken for at most.
+const MOST_FILES: usize = 8;
+
+/// The files that an input stands for: one, or those of a split WIM, one behind the other. A part begins with a header;
+/// where they are pipable, each ends with one, too, so that a part begins where a header follows a header.
+pub fn files(data: &[u8]) -> Vec<Vec<u8>> {
+    let mut files = vec![Vec::new()];
+    let is_pipable = data.starts_with(PIPABLE_MAGIC);
+    let begins = |at: usize| {
+        let header = |at: usize, magic: &[u8]| data.get(at..).is_some_and(|rest| rest.starts_with(magic));
+        if is_pipable {
+            let before = at.checked_sub(HEADER_LEN).filter(|before| *before > 0);
+            header(at, PIPABLE_MAGIC) && before.is_some_and(|before| header(before, PIPABLE_MAGIC))
+        } else {
+            header(at, MAGIC) && at > 0
+        }
+    };
+    for (at, byte) in data.iter().enumerate() {
+        if files.len() < MOST_FILES && begins(at) {
+            files.push(Vec::new());
+        }
+        files.last_mut().unwrap().push(*byte);
+    }
+    files
 }
 
 /// An image's metadata, as it is once it is unpacked and checked.
@@ -66,7 +107,7 @@ pub fn chunks(data: &[u8]) {
     assert!(unpacked.map_or(true, |bytes| bytes.len() as u64 == size), "another size than the one that was asked for");
 }
 
-/// A tar archive, inside its zstd frame.
+/// A tar archive, outside the zstd frames that it comes in: those are what `apply` is for.
 pub fn tar(data: &[u8]) {
     let mut archive = data.to_vec();
     for header in archive.chunks_exact_mut(512).filter(|block| block.iter().any(|byte| *byte != 0)) {
@@ -81,22 +122,25 @@ pub fn tar(data: &[u8]) {
     }
 }
 
-/// A cpio archive, inside its zstd frame.
+/// A cpio archive, likewise.
 pub fn cpio(data: &[u8]) {
     unpacked(data);
 }
 
 /// An archive is measured, which writes nothing, and unpacked where that went well.
 fn unpacked(archive: &[u8]) {
-    let image = seeds::stored_frame(archive);
-    if let Ok(Some(_)) = wim::fuzz::measured(image.clone()) {
-        watched::apply(&image);
+    if let Ok(Some(_)) = wim::fuzz::measured(archive) {
+        watched::apply(Image::Archive(archive.to_vec()));
     }
 }
 
-/// Any image, opened, measured and unpacked into a directory, while all that is beside the directory is watched.
+/// Any image, opened, measured and unpacked into a directory, while all that is beside the directory is watched. One that
+/// is pipable arrives as a stream, too.
 pub fn apply(data: &[u8]) {
-    let mut image = data.to_vec();
-    wim::fuzz::sound_hashes(&mut image);
-    watched::apply(&image);
+    let mut files = files(data);
+    wim::fuzz::sound_hashes(&mut files);
+    if data.starts_with(PIPABLE_MAGIC) {
+        watched::apply(Image::Stream(files.concat()));
+    }
+    watched::apply(Image::Files(files));
 }

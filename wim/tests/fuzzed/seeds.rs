@@ -52,6 +52,26 @@ fn resources(wim: &[u8]) -> Vec<(&[u8], u8, u64)> {
     entries.filter_map(resource).collect()
 }
 
+/// WIMs of a tree that are pipable, split, or both, the parts of one behind another. Without wimlib's command none is split.
+fn sets(tree: &Path, compression: Compression) -> Vec<Vec<u8>> {
+    let work = common::fast_dir();
+    let mut found = Vec::new();
+    for pipable in [false, true] {
+        let chunk_size = (compression == Compression::Xpress).then_some(4096);
+        let options = CaptureOptions { compression, pipable, chunk_size, ..CaptureOptions::default() };
+        let (image, first) = (work.path().join("image.wim"), work.path().join(format!("{pipable}.swm")));
+        capture(tree, &image, &options).unwrap();
+        if pipable {
+            found.push(fs::read(&image).unwrap());
+        }
+        if let Some(parts) = common::split(&image, &first, "0.001") {
+            assert!(parts.len() > 1, "it is split");
+            found.push(parts.iter().flat_map(|part| fs::read(part).unwrap()).collect());
+        }
+    }
+    found
+}
+
 /// All seeds: the name of the target, and an input for it.
 pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     let work = common::fast_dir();
@@ -86,8 +106,11 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 let exponent = chunk_size.unwrap_or(1).trailing_zeros() as u8;
                 seeds.push(("chunks", [&[kind, exponent, size[0], size[1], size[2]], resource].concat()));
             }
-            seeds.push(("header", bytes.clone()));
-            seeds.push(("apply", bytes));
+            seeds.extend([("header", bytes.clone()), ("apply", bytes)]);
+        }
+        if large == 9000 {
+            let wims = [Compression::None, Compression::Xpress].map(|compression| sets(tree.path(), compression));
+            seeds.extend(wims.concat().into_iter().flat_map(|wim| [("header", wim.clone()), ("apply", wim)]));
         }
         if large < 10_000 {
             let (tar, cpio) = (archive::tar(tree.path()), archive::cpio(tree.path()));
@@ -102,20 +125,4 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
 pub fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let archives = ["/outside", "../outside"].map(archive::through_a_link);
     archives.into_iter().flat_map(|(tar, cpio)| [("tar", tar), ("cpio", cpio)]).collect()
-}
-
-/// A zstd frame that holds `bytes` as they are: RFC 8878, 3.1.1, with raw blocks of at most 128 KiB.
-pub fn stored_frame(bytes: &[u8]) -> Vec<u8> {
-    // No checksum, no content size; a window of 128 KiB: exponent 7 over 1 KiB.
-    let mut out = vec![0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
-    let blocks = bytes.chunks(128 << 10).collect::<Vec<_>>();
-    for (n, block) in blocks.iter().enumerate() {
-        let is_last = u32::from(n + 1 == blocks.len());
-        out.extend_from_slice(&(is_last | (block.len() as u32) << 3).to_le_bytes()[..3]);
-        out.extend_from_slice(block);
-    }
-    if bytes.is_empty() {
-        out.extend([1, 0, 0]);
-    }
-    out
 }

@@ -23,9 +23,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const IMAGE: &str = "/image";
 const TARGET: &str = "/target";
 
+/// What is unpacked.
+pub enum Image {
+    /// A file, or those of a split WIM in their order.
+    Files(Vec<Vec<u8>>),
+    /// A pipable WIM as it arrives.
+    Stream(Vec<u8>),
+    /// An archive outside zstd frames.
+    Archive(Vec<u8>),
+}
+
 /// A thread that unpacks what it is sent, and says when it is done.
 struct World {
-    images: SyncSender<Vec<u8>>,
+    images: SyncSender<Image>,
     /// Why the world could not be made, first; then nothing, for each image.
     done: Receiver<Option<String>>,
 }
@@ -41,10 +51,10 @@ pub fn missing() -> Option<String> {
 ///
 /// # Panics
 /// When it hangs, changes something beside the target, or is not what was said of it in advance.
-pub fn apply(image: &[u8]) {
+pub fn apply(image: Image) {
     let world = WORLDS.lock().unwrap_or_else(PoisonError::into_inner);
     let world = world.as_ref().unwrap_or_else(|why| panic!("{why}"));
-    world.images.send(image.to_vec()).expect("unpacking panicked before");
+    world.images.send(image).expect("unpacking panicked before");
     match world.done.recv_timeout(PATIENCE) {
         Ok(_) => {}
         Err(RecvTimeoutError::Timeout) => panic!("not unpacked after {} s: a hang", PATIENCE.as_secs()),
@@ -54,12 +64,12 @@ pub fn apply(image: &[u8]) {
 
 impl World {
     fn new() -> Result<World, String> {
-        let (images, incoming) = sync_channel::<Vec<u8>>(0);
+        let (images, incoming) = sync_channel::<Image>(0);
         let (finished, done) = sync_channel(1);
         let begin = move || {
             finished.send(enter().err().map(|e| format!("a world of its own takes root: {e}"))).unwrap();
             for image in incoming {
-                in_world(&image);
+                in_world(image);
                 finished.send(None).unwrap();
             }
         };
@@ -91,6 +101,11 @@ fn enter() -> io::Result<()> {
     fs::write("/file", "neither this")
 }
 
+/// The file of this number, as those of a split WIM are named.
+fn file(n: usize) -> PathBuf {
+    if n == 0 { IMAGE.into() } else { format!("{IMAGE}{}", n + 1).into() }
+}
+
 /// Everything but the image and what is in the target, with all that a change would show in.
 fn outside() -> BTreeMap<PathBuf, (Vec<u8>, [i64; 10])> {
     let mut found = BTreeMap::new();
@@ -105,7 +120,8 @@ fn outside() -> BTreeMap<PathBuf, (Vec<u8>, [i64; 10])> {
         };
         if kind.is_dir() {
             let below = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
-            waiting.extend(below.filter(|path| path != Path::new(IMAGE) && path != Path::new(TARGET)));
+            let is_image = |path: &Path| path.as_os_str().as_bytes().starts_with(IMAGE.as_bytes());
+            waiting.extend(below.filter(|path| !is_image(path) && path != Path::new(TARGET)));
         }
         let small = [meta.mode(), meta.uid(), meta.gid()].map(i64::from);
         let large = [meta.ino(), meta.nlink(), meta.rdev()].map(u64::cast_signed);
@@ -135,27 +151,39 @@ fn taken(root: &Path) -> (u64, u64) {
     (names, bytes)
 }
 
-fn in_world(image: &[u8]) {
-    fs::write(IMAGE, image).unwrap();
+fn in_world(image: Image) {
+    let files: &[Vec<u8>] = if let Image::Files(files) = &image { files } else { &[] };
+    let written: Vec<PathBuf> = (0..files.len()).map(file).collect();
+    for (path, bytes) in written.iter().zip(files) {
+        fs::write(path, bytes).unwrap();
+    }
+    // Freed while it is unpacked, or not: by something of the input, so that it is the same again with the same one.
+    let consume = files.first().is_some_and(|first| first.len() % 2 == 1);
     fs::create_dir(TARGET).unwrap();
     let before = outside();
-    let unpacked = wim::root::open(Path::new(IMAGE), None).and_then(|root| {
+    let unpack = |root: wim::root::Root| {
         let need = root.need()?;
-        // Freed while it is unpacked, or not: by something of the input, so that it is the same again with the same one.
-        let (workers, consume) = (2.try_into().ok(), image.len() % 2 == 1);
-        let options = wim::UnpackOptions { workers, consume, ..wim::UnpackOptions::default() };
-        root.unpack(Path::new(TARGET), &options).map(|report| (need, report))
-    });
+        let options = wim::UnpackOptions { workers: 2.try_into().ok(), consume, ..wim::UnpackOptions::default() };
+        root.unpack(Path::new(TARGET), &options).map(|report| Some((need, report)))
+    };
+    let unpacked = match image {
+        Image::Files(_) => wim::root::open(Path::new(IMAGE), None).and_then(unpack),
+        Image::Stream(bytes) => {
+            wim::root::open_stream(Box::new(io::Cursor::new(bytes)), "a stream", None).and_then(unpack)
+        }
+        Image::Archive(bytes) => wim::fuzz::unpacked(&bytes, Path::new(TARGET)),
+    };
     assert_eq!(before, outside(), "something beside the target has changed");
     match unpacked {
-        Ok((need, report)) => {
+        Ok(Some((need, report))) => {
             let (names, bytes) = taken(Path::new(TARGET));
             assert!(names <= need.inodes, "{names} names, and {} were foretold", need.inodes);
             assert!(bytes <= need.bytes, "{bytes} bytes, and {} were foretold", need.bytes);
             assert!(names <= report.entries.max(need.inodes), "more names than entries");
         }
+        Ok(None) => {}
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     fs::remove_dir_all(TARGET).unwrap();
-    fs::remove_file(IMAGE).unwrap();
+    written.iter().for_each(|path| fs::remove_file(path).unwrap());
 }
