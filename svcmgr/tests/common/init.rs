@@ -15,7 +15,7 @@ pub struct Init<'a> {
     pub device: &'a Device,
     ours: Channel,
     theirs: Channel,
-    store: BTreeMap<String, OwnedFd>,
+    pub store: BTreeMap<String, OwnedFd>,
     /// `None` once it is dead.
     pub svcmgr: Option<Pid>,
     pub reports: VecDeque<FromInit>,
