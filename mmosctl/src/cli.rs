@@ -211,6 +211,8 @@ pub enum Command {
     Reboot,
     /// Stop all services and the processors, and leave the power on
     Halt,
+    /// Have the supervisor executed anew, such as after its program was replaced; services are not touched
+    Reexec,
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  mmosctl completions bash > /usr/share/bash-completion/completions/mmosctl")]
     Completions { shell: Shell },

@@ -17,6 +17,7 @@ mod jobs;
 mod logs;
 mod mode;
 mod names;
+mod reexec;
 mod screen;
 mod span;
 mod status;
@@ -58,6 +59,7 @@ fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<ExitCode, Failure> {
         Command::Poweroff => end::run(socket, mmos::control::Ending::poweroff, screen),
         Command::Reboot => end::run(socket, mmos::control::Ending::reboot, screen),
         Command::Halt => end::run(socket, mmos::control::Ending::halt, screen),
+        Command::Reexec => reexec::run(socket, screen),
         Command::Completions { shell } => cli::completions(*shell, screen),
     }
 }

@@ -98,6 +98,15 @@ impl Daemon {
 
     /// Runs until all is stopped and there is no PID 1 of ours that ends the machine, or until told to leave.
     pub fn run(&mut self) {
+        self.turn_until_leaving();
+        if self.supervisor.host.channel().is_some() {
+            // The next one goes on where this one ends.
+            log::info!("leaving: services go on, the next supervisor takes them over");
+            self.hand_over_streams();
+        }
+    }
+
+    fn turn_until_leaving(&mut self) {
         let mut events = Vec::with_capacity(64);
         while !self.leaving {
             self.supervisor.tick();
@@ -283,7 +292,6 @@ impl Daemon {
             if self.supervisor.host.channel().is_some() {
                 // PID 1 starts us again, and we take everything over: nothing is stopped.
                 if is_term {
-                    log::info!("told to leave: services go on, the next supervisor takes them over");
                     self.leaving = true;
                     return;
                 }

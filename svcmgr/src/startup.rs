@@ -125,6 +125,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     daemon.supervisor.jobs.set_delay(options.patience.saturating_mul(1_000_000));
     daemon.crashes = Some(options.crashes());
     open_journal(&mut daemon, options, &mut handover.stored);
+    daemon.restore_streams(options.run.join("streams"), &mut handover.stored);
     daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);
     if let Some(signals) = signals {
         if let Err(error) = daemon.supervisor.host.watch(signals.as_fd(), Token::Signals, EventFlags::IN) {

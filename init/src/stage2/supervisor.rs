@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, WaitStatus};
 use super::backoff::Backoff;
 use crate::sys;
 
+/// One that leaves after a shorter life than this is not asked to: it does not work.
+const BRIEF: Duration = Duration::from_millis(500);
+
 /// The supervisor, running or due.
 #[derive(Debug)]
 pub struct Supervisor {
@@ -93,6 +96,12 @@ impl Supervisor {
     pub fn ended(&mut self, status: WaitStatus, now: Instant) {
         let State::Running { pid, since } = self.state else { return };
         let lived = now.saturating_duration_since(since);
+        if status.exit_status() == Some(0) && lived >= BRIEF {
+            // Asked to, so that its program is executed anew: no death to be counted.
+            log::info!("svcmgr (pid {pid}) has left; the next one takes over");
+            self.state = State::Due { at: now };
+            return;
+        }
         let wait = self.again(lived, now);
         let how = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => format!("exited with {code}"),
@@ -121,6 +130,25 @@ fn within(wait: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::WaitOptions;
+
+    #[test]
+    fn one_that_leaves_is_followed_at_once_and_one_that_always_leaves_is_not() {
+        let begin = Instant::now();
+        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", begin);
+        #[expect(clippy::zombie_processes, reason = "waited for by its number")]
+        let mut due_after = |lived: u64, code: i32| {
+            supervisor.state = State::Running { pid: 7, since: begin };
+            let now = begin.checked_add(Duration::from_millis(lived)).unwrap();
+            let child = Command::new("/bin/sh").args(["-c", &format!("exit {code}")]).spawn().unwrap();
+            let waited = rustix::process::waitpid(Some(Pid::from_child(&child)), WaitOptions::empty());
+            supervisor.ended(waited.unwrap().unwrap().1, now);
+            supervisor.due().unwrap().duration_since(now).as_millis()
+        };
+        assert_eq!([due_after(600, 0), due_after(600, 0), due_after(600, 0)], [0, 0, 0]);
+        assert_eq!([due_after(10, 0), due_after(10, 0), due_after(10, 0)], [0, 100, 200]);
+        assert_eq!(due_after(600, 1), 400);
+    }
 
     #[test]
     fn a_missing_program_is_tried_again_ever_later() {

@@ -1,7 +1,8 @@
 //! The calls, one function each.
 //!
 //! The supervisor may be killed at any moment, and init starts it again. A call that is broken off that way is made
-//! again if making it twice is the same as making it once, which is true of all but [`Client::restart`].
+//! again if making it twice is the same as making it once, which is true of all but a restart: that looks first how far
+//! it has come.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use serde::de::DeserializeOwned;
 use super::error::Error;
 use super::interface::{
     Crash, Ending, GetMode_Args, GetUnit_Args, GetUnit_Reply, ListCrashes_Args, ListCrashes_Reply, ListUnits_Args,
-    ListUnits_Reply, Restart_Args, Restart_Reply, Shutdown_Args, Shutdown_Reply, Start_Args, Start_Reply, Stop_Args,
-    Stop_Reply, Unit, WaitBoot_Args,
+    ListUnits_Reply, Reexec_Args, Reexec_Reply, Restart_Args, Restart_Reply, Shutdown_Args, Shutdown_Reply, Start_Args,
+    Start_Reply, State, Stop_Args, Stop_Reply, Unit, WaitBoot_Args,
 };
 use super::logs::{LogQuery, Logs};
 use super::wire::{self, Deadline, Wire};
@@ -34,6 +35,9 @@ pub struct Client {
     /// `None` after a call that failed: what still comes on that connection belongs to nothing.
     wire: Option<Wire>,
 }
+
+/// A supervisor that dies of a call, again and again, must not keep the caller for ever.
+const ATTEMPTS: u32 = 5;
 
 /// What to do if the supervisor dies with the call.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,9 +114,26 @@ impl Client {
     /// Stops a unit if it runs, then starts it.
     ///
     /// # Errors
-    /// As [`Client::start`]; [`Error::Gone`] if the supervisor was killed meanwhile, and it is unknown how far it got.
+    /// As [`Client::start`].
     pub fn restart(&mut self, name: &str) -> Result<Unit, Error> {
-        let reply: Restart_Reply = self.call("Restart", &Restart_Args { name: name.to_owned() }, None, Repeat::No)?;
+        // Made again without a look, a call that was carried out before its supervisor died would restart twice.
+        let before = self.unit(name).ok().and_then(|unit| unit.startedAt);
+        for _ in 1..ATTEMPTS {
+            let args = Restart_Args { name: name.to_owned() };
+            let reply: Result<Restart_Reply, Error> = self.call("Restart", &args, None, Repeat::No);
+            match reply {
+                Err(Error::Gone { .. }) => {}
+                other => return Ok(other?.unit),
+            }
+            let now = self.unit(name)?;
+            let is_under_way = matches!(now.state, State::queued | State::starting | State::stopping);
+            if is_under_way || now.startedAt != before {
+                // It was begun, and the next supervisor goes on with it.
+                return self.start(name);
+            }
+        }
+        let args = Restart_Args { name: name.to_owned() };
+        let reply: Restart_Reply = self.call("Restart", &args, None, Repeat::No)?;
         Ok(reply.unit)
     }
 
@@ -155,6 +176,18 @@ impl Client {
         Ok(())
     }
 
+    /// Has the supervisor leave, and its program executed anew; that one takes over all that is running. Returns when
+    /// the one before has begun to leave.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`], or any other.
+    pub fn reexec(&mut self) -> Result<(), Error> {
+        let Reexec_Reply {} = self.call("Reexec", &Reexec_Args {}, Some(ANSWER), Repeat::Yes)?;
+        // It is said on a connection that is about to end.
+        self.wire = None;
+        Ok(())
+    }
+
     fn call<T: DeserializeOwned>(
         &mut self,
         method: &'static str,
@@ -165,12 +198,11 @@ impl Client {
         let begun = Instant::now();
         let deadline = wire::after(timeout);
         let request = request(method, args)?;
-        // A supervisor that dies of this very call, again and again, must not keep the caller for ever.
         let mut attempts = 0u32;
         loop {
             attempts = attempts.saturating_add(1);
             match self.attempt(method, &request, deadline) {
-                Err(Error::Gone { .. }) if repeat == Repeat::Yes && attempts < 5 => {}
+                Err(Error::Gone { .. }) if repeat == Repeat::Yes && attempts < ATTEMPTS => {}
                 Err(Error::TimedOut { .. }) => return Err(Error::TimedOut { method, waited: begun.elapsed() }),
                 other => return other,
             }

@@ -9,8 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mmos::control::interface::{
-    Call_GetMode, Call_GetUnit, Call_ListCrashes, Call_ListUnits, Call_Logs, Call_Restart, Call_Shutdown, Call_Start,
-    Call_Stop, Call_WaitBoot, Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit, VarlinkInterface,
+    Call_GetMode, Call_GetUnit, Call_ListCrashes, Call_ListUnits, Call_Logs, Call_Reexec, Call_Restart, Call_Shutdown,
+    Call_Start, Call_Stop, Call_WaitBoot, Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit,
+    VarlinkInterface,
 };
 
 /// What the stand-in was asked to do.
@@ -132,8 +133,12 @@ impl StandIn {
 }
 
 impl VarlinkInterface for StandIn {
+    fn reexec(&self, call: &mut dyn Call_Reexec) -> varlink::Result<()> {
+        call.reply()
+    }
+
     fn get_mode(&self, call: &mut dyn Call_GetMode) -> varlink::Result<()> {
-        call.reply(true, "factory".into(), "1.2".into(), "Default".into())
+        call.reply(true, "factory".into(), "1.2".into(), "Default".into(), "0.1".into(), 77)
     }
 
     fn get_unit(&self, call: &mut dyn Call_GetUnit, name: String) -> varlink::Result<()> {

@@ -38,6 +38,8 @@ pub struct Context<'a> {
     pub next_waiter: &'a mut WaiterId,
     /// Where crashes are kept.
     pub crashes: Option<&'a Folder>,
+    /// Whether the supervisor is to be executed anew.
+    pub reexec: &'a mut bool,
 }
 
 /// Answers one call, or notes in the client what it waits for.
@@ -111,6 +113,8 @@ fn manager(
                 image: mode.image,
                 version: mode.version,
                 profile: mode.profile,
+                supervisorVersion: env!("CARGO_PKG_VERSION").to_owned(),
+                supervisorPid: std::process::id().into(),
             });
         }
         "ListUnits" => {
@@ -165,6 +169,12 @@ fn manager(
             // The answer first: nobody may be there to send it afterwards.
             client.write();
             context.supervisor.shutdown(ending);
+        }
+        "Reexec" => {
+            must_be_root(client, "have the supervisor executed anew")?;
+            client.answer(&serde_json::json!({}));
+            client.write();
+            *context.reexec = true;
         }
         other => {
             let method = format!("{}.{other}", protocol::NAME);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::event::epoll::{self, EventFlags};
 
@@ -17,8 +17,14 @@ use crate::log::pipes::Drained;
 use crate::log::socket::Socket;
 use crate::log::streams::{Read, Streams};
 
+/// What the names of streams in PID 1's store begin with.
+const STREAM: &str = "stream:";
 /// Streams that are accepted before others get their turn.
 const ACCEPT_BATCH: usize = 16;
+
+fn stream_key(id: u32) -> String {
+    format!("{STREAM}{id}")
+}
 
 impl Daemon {
     /// Takes the time for all lines of this turn, and reads what others than services say before these are read: so
@@ -75,6 +81,45 @@ impl Daemon {
     pub(super) fn read_stream(&mut self, id: u32) {
         if self.streams.drain(id, &mut self.supervisor.host.store, self.time) == Read::Full {
             self.watch(self.streams.socket(id), Token::Stream(id), EventFlags::empty());
+        }
+        self.keep_stream(id, false);
+        for gone in self.streams.take_gone() {
+            self.supervisor.host.unstore(&stream_key(gone));
+        }
+    }
+
+    /// Has PID 1 keep a stream, too, so that the next supervisor goes on with it.
+    fn keep_stream(&mut self, id: u32, leaving: bool) {
+        if self.streams.write_down(id, &self.supervisor.host.store, leaving)
+            && let Some(socket) = self.streams.socket(id)
+        {
+            self.supervisor.host.store(&stream_key(id), socket);
+        }
+    }
+
+    /// The supervisor is about to leave: what it has read and what is no whole line yet is for the next one.
+    pub(super) fn hand_over_streams(&mut self) {
+        for id in self.streams.ids() {
+            self.keep_stream(id, true);
+        }
+    }
+
+    /// Goes on with the streams of the supervisor before this one.
+    pub fn restore_streams(&mut self, folder: PathBuf, stored: &mut BTreeMap<String, OwnedFd>) {
+        self.streams.write_down_in(folder);
+        let keys: Vec<String> = stored.keys().filter(|key| key.starts_with(STREAM)).cloned().collect();
+        for key in keys {
+            let id = key.strip_prefix(STREAM).and_then(|id| id.parse().ok());
+            let Some((fd, id)) = stored.remove(&key).zip(id) else { continue };
+            let restored = self
+                .supervisor
+                .host
+                .watch(fd.as_fd(), Token::Stream(id), EventFlags::IN)
+                .and_then(|()| self.streams.restore(id, fd, &mut self.supervisor.host.store));
+            if let Err(error) = restored {
+                log::warn!("a stream to the journal cannot be taken over: {error}");
+                self.supervisor.host.unstore(&key);
+            }
         }
     }
 

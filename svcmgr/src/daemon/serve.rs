@@ -158,6 +158,7 @@ impl Daemon {
                 mode: &self.mode,
                 next_waiter: &mut self.next_waiter,
                 crashes: self.crashes.as_ref(),
+                reexec: &mut self.leaving,
             };
             if let Err(error) = methods::call(client, &message, &mut context) {
                 log::warn!("a client (user {}) sent what is no call, and is cut off: {error}", client.uid);

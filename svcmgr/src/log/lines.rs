@@ -7,7 +7,7 @@ use super::store::LINE_LIMIT;
 const DEFAULT_PRIORITY: u8 = 6;
 
 /// How the lines of one source are to be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Style {
     /// The priority of a line that does not say.
     pub priority: u8,

@@ -180,6 +180,11 @@ impl Store {
         self.rings.get(id.0).map(|(_, ring)| ring)
     }
 
+    /// Whose ring it is.
+    pub fn name(&self, id: RingId) -> Option<&str> {
+        self.rings.get(id.0).map(|(name, _)| name.as_str())
+    }
+
     /// What was written of a line that is not ended.
     pub fn partial(&mut self, id: RingId) -> Option<&mut Vec<u8>> {
         self.rings.get_mut(id.0).map(|(_, ring)| &mut ring.partial)

@@ -3,14 +3,15 @@
 //! Order of the seven: `identifier`, unit, priority, whether lines may say their own, then to where they are forwarded
 //! (`syslog`, `kmsg`, `console`), which is nowhere here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
 use super::lines::{Style, split, text};
@@ -31,6 +32,10 @@ pub struct Streams {
     pub listener: Option<OwnedFd>,
     all: BTreeMap<u32, Stream>,
     next: u32,
+    /// What the next supervisor must know of each, a file each; `None` if nothing is written down.
+    folder: Option<PathBuf>,
+    /// Those that PID 1 keeps, too.
+    kept: BTreeSet<u32>,
 }
 
 #[derive(Debug)]
@@ -44,6 +49,19 @@ struct Stream {
     partial: Vec<u8>,
     bucket: Bucket,
     waits: bool,
+    /// What is written down of it holds no longer once more of it has been read.
+    stale: bool,
+}
+
+/// What the next supervisor must know of a stream.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    unit: String,
+    uid: u32,
+    pid: Option<u32>,
+    style: Option<Style>,
+    /// What has been read, and is no whole line.
+    partial: Vec<u8>,
 }
 
 /// What came of a look at a stream.
@@ -103,7 +121,7 @@ impl Streams {
         if like >= MAX_STREAMS / 2 {
             return None;
         }
-        while self.all.contains_key(&self.next) {
+        while self.all.contains_key(&self.next) || self.kept.contains(&self.next) {
             self.next = self.next.wrapping_add(1);
         }
         let id = self.next;
@@ -117,9 +135,87 @@ impl Streams {
             partial: Vec::new(),
             bucket: Bucket::default(),
             waits: false,
+            stale: true,
         };
         self.all.insert(id, stream);
         Some(id)
+    }
+
+    /// Writes down what there is to know of streams in `folder`, from now on.
+    pub fn write_down_in(&mut self, folder: PathBuf) {
+        match std::fs::create_dir_all(&folder) {
+            Ok(()) => self.folder = Some(folder),
+            Err(error) => log::error!("{}: {error}; streams end with the supervisor", folder.display()),
+        }
+    }
+
+    /// Takes a stream over from the supervisor before this one.
+    ///
+    /// # Errors
+    /// When what that wrote down cannot be read.
+    pub fn restore(&mut self, id: u32, socket: OwnedFd, store: &mut Store) -> io::Result<()> {
+        let path = self.file(id).ok_or(io::ErrorKind::NotFound)?;
+        let record: Record = serde_json::from_slice(&std::fs::read(path)?)?;
+        let stream = Stream {
+            socket,
+            uid: record.uid,
+            pid: record.pid,
+            ring: store.ring(&record.unit),
+            style: record.style,
+            partial: record.partial,
+            bucket: Bucket::default(),
+            waits: false,
+            stale: true,
+        };
+        self.all.insert(id, stream);
+        self.kept.insert(id);
+        Ok(())
+    }
+
+    /// Writes a stream down, if that is due: once it is known how its lines are to be taken; each of them, if the
+    /// supervisor is about to leave. Whether PID 1 is to keep it from now on.
+    pub fn write_down(&mut self, id: u32, store: &Store, leaving: bool) -> bool {
+        let path = self.file(id);
+        let (Some(stream), Some(path)) = (self.all.get_mut(&id), path) else { return false };
+        let is_due = leaving || (stream.style.is_some() && stream.stale);
+        let Some(unit) = store.name(stream.ring).filter(|_| is_due) else { return false };
+        let record = Record {
+            unit: unit.to_owned(),
+            uid: stream.uid,
+            pid: stream.pid,
+            style: stream.style.clone(),
+            // Known only to one who has the time to say so.
+            partial: if leaving { stream.partial.clone() } else { Vec::new() },
+        };
+        let written =
+            serde_json::to_vec(&record).map_err(io::Error::from).and_then(|bytes| std::fs::write(path, bytes));
+        if let Err(error) = written {
+            log::warn!("a stream of {unit} cannot be written down: {error}; it ends with the supervisor");
+            return false;
+        }
+        stream.stale = false;
+        self.kept.insert(id)
+    }
+
+    /// The streams that are gone and that PID 1 still keeps.
+    pub fn take_gone(&mut self) -> Vec<u32> {
+        let gone: Vec<u32> = self.kept.iter().filter(|id| !self.all.contains_key(id)).copied().collect();
+        for id in &gone {
+            self.kept.remove(id);
+            if let Some(path) = self.file(*id) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+        gone
+    }
+
+    /// All streams.
+    pub fn ids(&self) -> Vec<u32> {
+        self.all.keys().copied().collect()
+    }
+
+    fn file(&self, id: u32) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(id.to_string()))
     }
 
     /// A stream's socket.

@@ -120,7 +120,7 @@ impl RealHost {
     }
 
     /// Has PID 1 close what it keeps under a name.
-    pub(super) fn unstore(&self, name: &str) {
+    pub fn unstore(&self, name: &str) {
         if let Some(channel) = &self.channel
             && let Err(error) = channel.send(&ToInit::Drop(name.to_owned()), None)
         {
