@@ -7,22 +7,32 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use rustix::io::{Errno, FdFlags};
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit};
 use rustix::system::RebootCommand;
 
-/// Starts `command` with `fd` as its descriptor `number`, with no signal blocked, in a session of its own.
+/// Starts `command` with `fd` as its descriptor `number`, with no signal blocked, in a session of its own; with
+/// `descriptors` as its limit of open files.
 ///
 /// PID 1 must hold something under `number` itself: the pipe by which the standard library learns of a failed `exec`
 /// would else be given that number, and be overwritten.
-pub fn spawn_with_fd(command: &mut Command, fd: &impl AsFd, number: i32) -> io::Result<Child> {
+pub fn spawn_with_fd(
+    command: &mut Command,
+    fd: &impl AsFd,
+    number: i32,
+    descriptors: Option<Rlimit>,
+) -> io::Result<Child> {
     let from = fd.as_fd().as_raw_fd();
     let prepare = move || {
         unblock_signals()?;
         rustix::process::setsid()?;
-        place(from, number)
+        place(from, number)?;
+        match descriptors {
+            Some(limit) => Ok(rustix::process::setrlimit(Resource::Nofile, limit)?),
+            None => Ok(()),
+        }
     };
     // SAFETY: between fork and exec only async-signal-safe calls may be made, and nothing may be allocated: `prepare`
-    // makes four system calls and moves integers. `from` stays open in the parent until `spawn` is over, since `fd` is
+    // makes five system calls and moves integers. `from` stays open in the parent until `spawn` is over, since `fd` is
     // borrowed for as long.
     unsafe { command.pre_exec(prepare) };
     command.spawn()
@@ -265,7 +275,7 @@ mod tests {
         let script = format!("grep SigBlk /proc/self/status; cat /proc/self/fd/{number}");
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &script]).stdout(far_writer);
-        let mut child = spawn_with_fd(&mut command, &reader, number).unwrap();
+        let mut child = spawn_with_fd(&mut command, &reader, number, None).unwrap();
         drop(command);
         let mut text = String::new();
         std::fs::File::from(OwnedFd::from(far_reader)).read_to_string(&mut text).unwrap();
@@ -291,7 +301,7 @@ mod tests {
     #[test]
     fn a_program_that_is_missing_is_an_error_here() {
         let (reader, _writer) = std::io::pipe().unwrap();
-        let error = spawn_with_fd(&mut Command::new("/nonexistent"), &reader, reader.as_raw_fd()).unwrap_err();
+        let error = spawn_with_fd(&mut Command::new("/nonexistent"), &reader, reader.as_raw_fd(), None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -52,6 +52,8 @@ pub enum ToInit {
     Drop(String),
     /// The answer to [`FromInit::Ping`].
     Pong,
+    /// The supervisor was asked to leave, and its end is no death: it is executed anew at once.
+    Leaving,
     /// A shutdown has begun: from now on a supervisor that dies is told so again when it is back.
     Stopping(Ending),
     /// All services are stopped: end the machine.
@@ -97,6 +99,7 @@ impl fmt::Display for ToInit {
             ToInit::Store(name) => write!(f, "store {name}"),
             ToInit::Drop(name) => write!(f, "drop {name}"),
             ToInit::Pong => write!(f, "pong"),
+            ToInit::Leaving => write!(f, "leaving"),
             ToInit::Stopping(ending) => write!(f, "stopping {}", ending.word()),
             ToInit::End(ending) => write!(f, "end {}", ending.word()),
         }
@@ -134,6 +137,7 @@ impl std::str::FromStr for ToInit {
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
             "pong" if rest.is_empty() => Ok(ToInit::Pong),
+            "leaving" if rest.is_empty() => Ok(ToInit::Leaving),
             "store" if is_name(rest) => Ok(ToInit::Store(rest.to_owned())),
             "drop" if is_name(rest) => Ok(ToInit::Drop(rest.to_owned())),
             "stopping" => Ending::from_word(rest).map(ToInit::Stopping).ok_or_else(bad),
@@ -166,6 +170,7 @@ mod tests {
             ToInit::Store("control".into()),
             ToInit::Drop("control".into()),
             ToInit::Pong,
+            ToInit::Leaving,
             ToInit::Stopping(Ending::Reboot),
             ToInit::End(Ending::Poweroff),
         ] {

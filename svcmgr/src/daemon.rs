@@ -103,6 +103,7 @@ impl Daemon {
             // The next one goes on where this one ends.
             log::info!("leaving: services go on, the next supervisor takes them over");
             self.hand_over_streams();
+            self.tell_init(&ToInit::Leaving);
         }
     }
 
@@ -248,7 +249,7 @@ impl Daemon {
             match received.text.parse() {
                 Ok(FromInit::Reaped { pid, status }) => self.reaped(pid, status),
                 Ok(FromInit::Shutdown(ending)) => self.supervisor.shutdown(ending),
-                Ok(FromInit::Ping) => self.answer_init(),
+                Ok(FromInit::Ping) => self.tell_init(&ToInit::Pong),
                 Ok(FromInit::Stored(_) | FromInit::Begin) => {}
                 Err(error) => log::warn!("{error}"),
             }
@@ -259,10 +260,9 @@ impl Daemon {
         }
     }
 
-    /// Tells PID 1 that this loop is alive.
-    fn answer_init(&mut self) {
-        if let Err(error) = self.supervisor.host.tell_init(&ToInit::Pong) {
-            log::error!("PID 1 cannot be answered: {error}");
+    fn tell_init(&mut self, message: &ToInit) {
+        if let Err(error) = self.supervisor.host.tell_init(message) {
+            log::error!("PID 1 cannot be told \"{message}\": {error}");
         }
     }
 

@@ -105,3 +105,31 @@ fn orphans_are_buried_by_pid_1() {
     assert_eq!(vm.wait_for_end().unwrap(), Ended::Poweroff);
     assert!(vm.console.text().contains("stopping chain-3"), "services are stopped first");
 }
+
+#[test]
+fn a_supervisor_is_executed_anew_on_request_unless_its_program_does_not_run() {
+    let mut vm = Case::new("services").machine().unwrap().boot().unwrap();
+    vm.must("mmosctl wait-boot").unwrap();
+    let (before, old) = (processes(&mut vm), supervisor(&mut vm));
+    // An upgrade: another file in the place of the one that runs.
+    let program = "/usr/lib/mmos/svcmgr";
+    vm.must(&format!("cp {program} {program}.new && mv {program}.new {program}")).unwrap();
+    let said = vm.must("mmosctl reexec").unwrap();
+    assert!(said.contains(&format!("has taken over from 0.1.0 (pid {old})")), "{said}");
+    assert_ne!(supervisor(&mut vm), old);
+    assert_eq!(processes(&mut vm), before);
+    let new = supervisor(&mut vm);
+    vm.must(&format!("mv {program} {program}.good && echo rubbish > {program} && chmod +x {program}")).unwrap();
+    let refused = vm.run("mmosctl reexec").unwrap();
+    assert_eq!(refused.status, 1);
+    assert!(refused.text.contains("does not run") && refused.text.contains("was left alone"), "{}", refused.text);
+    assert_eq!(supervisor(&mut vm), new);
+    // Again and again is no crash loop: PID 1 does not begin to wait.
+    vm.must(&format!("mv {program}.good {program}")).unwrap();
+    for _ in 0..3 {
+        vm.must("mmosctl reexec").unwrap();
+    }
+    assert!(!vm.console.text().contains("starting it again in"), "{}", vm.console.text());
+    assert_eq!(processes(&mut vm), before);
+    assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
+}

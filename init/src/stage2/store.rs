@@ -3,9 +3,27 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-/// How many at most. The kernel grants PID 1 1024 descriptors (`INR_OPEN_CUR`), and some are our own; a service takes
-/// one, for its output.
-pub const MAX_STORED: usize = 512;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// How many at most: one for a service's output, and what services and their sockets need beside it, of a thousand
+/// services and more.
+pub const MAX_STORED: usize = 8192;
+/// And so many are our own.
+const OURS: u64 = 64;
+
+/// Has the kernel grant us as many as are kept, and gives back how many it granted before, which is what children get:
+/// it begins with 1024 (`INR_OPEN_CUR`), and programs that use select(2) break with more.
+pub fn make_room() -> Option<Rlimit> {
+    let before = getrlimit(Resource::Nofile);
+    let needed = u64::try_from(MAX_STORED).unwrap_or(u64::MAX).saturating_add(OURS);
+    let enough = |limit: Option<u64>| limit.map(|limit| limit.max(needed));
+    let wanted = Rlimit { current: enough(before.current), maximum: enough(before.maximum) };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        log::warn!("only {:?} descriptors can be kept for the supervisor: {error}", before.current);
+        return None;
+    }
+    Some(before)
+}
 
 /// The store.
 #[derive(Debug, Default)]
@@ -66,6 +84,13 @@ mod tests {
         assert_eq!(old.read(&mut [0; 1]).unwrap(), 0, "its last writer is gone");
         assert_eq!(store.names().collect::<Vec<_>>(), ["out:a"]);
         assert!(store.forget("out:a") && !store.forget("out:a"));
+    }
+
+    #[test]
+    fn room_is_made_for_all_that_may_be_stored() {
+        let before = make_room().unwrap();
+        assert_eq!(before.current.map(|limit| limit > 0), Some(true));
+        assert!(getrlimit(Resource::Nofile).current.is_none_or(|limit| limit >= 8192));
     }
 
     #[test]

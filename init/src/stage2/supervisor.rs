@@ -6,13 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use link::{Channel, channel};
-use rustix::process::{Pid, Signal, WaitStatus};
+use rustix::process::{Pid, Rlimit, Signal, WaitStatus};
 
 use super::backoff::Backoff;
 use crate::sys;
-
-/// One that leaves after a shorter life than this is not asked to: it does not work.
-const BRIEF: Duration = Duration::from_millis(500);
 
 /// The supervisor, running or due.
 #[derive(Debug)]
@@ -20,6 +17,10 @@ pub struct Supervisor {
     program: &'static str,
     state: State,
     backoff: Backoff,
+    /// How many descriptors it may have, if that is not as many as we.
+    descriptors: Option<Rlimit>,
+    /// It said that it was asked to leave.
+    leaves: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +31,8 @@ enum State {
 
 impl Supervisor {
     /// The one whose program is at `program`; due at once.
-    pub fn new(program: &'static str, now: Instant) -> Supervisor {
-        Supervisor { program, state: State::Due { at: now }, backoff: Backoff::default() }
+    pub fn new(program: &'static str, descriptors: Option<Rlimit>, now: Instant) -> Supervisor {
+        Supervisor { program, state: State::Due { at: now }, backoff: Backoff::default(), descriptors, leaves: false }
     }
 
     /// When it is to be started; `None` while it runs.
@@ -62,7 +63,7 @@ impl Supervisor {
             .stdin(Stdio::null())
             .stdout(kernel_log())
             .stderr(kernel_log());
-        match sys::spawn_with_fd(&mut command, far, channel::SVCMGR_FD) {
+        match sys::spawn_with_fd(&mut command, far, channel::SVCMGR_FD, self.descriptors) {
             Ok(child) => {
                 let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
                 log::info!("svcmgr started (pid {pid})");
@@ -81,6 +82,11 @@ impl Supervisor {
         }
     }
 
+    /// It was asked to leave, so that its program is executed anew: its end is no death to be counted.
+    pub fn leaves(&mut self) {
+        self.leaves = true;
+    }
+
     /// It hangs: it is killed, and due again once it has ended.
     pub fn kill(&self) {
         let State::Running { pid, .. } = self.state else { return };
@@ -96,8 +102,7 @@ impl Supervisor {
     pub fn ended(&mut self, status: WaitStatus, now: Instant) {
         let State::Running { pid, since } = self.state else { return };
         let lived = now.saturating_duration_since(since);
-        if status.exit_status() == Some(0) && lived >= BRIEF {
-            // Asked to, so that its program is executed anew: no death to be counted.
+        if std::mem::take(&mut self.leaves) && status.exit_status() == Some(0) {
             log::info!("svcmgr (pid {pid}) has left; the next one takes over");
             self.state = State::Due { at: now };
             return;
@@ -133,27 +138,27 @@ mod tests {
     use rustix::process::WaitOptions;
 
     #[test]
-    fn one_that_leaves_is_followed_at_once_and_one_that_always_leaves_is_not() {
+    fn one_that_was_asked_to_leave_is_followed_at_once_and_one_that_just_ends_is_not() {
         let begin = Instant::now();
-        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", begin);
+        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", None, begin);
         #[expect(clippy::zombie_processes, reason = "waited for by its number")]
-        let mut due_after = |lived: u64, code: i32| {
+        let mut due_after = |leaves: bool, code: i32| {
             supervisor.state = State::Running { pid: 7, since: begin };
-            let now = begin.checked_add(Duration::from_millis(lived)).unwrap();
+            supervisor.leaves = leaves;
+            let now = begin.checked_add(Duration::from_millis(10)).unwrap();
             let child = Command::new("/bin/sh").args(["-c", &format!("exit {code}")]).spawn().unwrap();
             let waited = rustix::process::waitpid(Some(Pid::from_child(&child)), WaitOptions::empty());
             supervisor.ended(waited.unwrap().unwrap().1, now);
             supervisor.due().unwrap().duration_since(now).as_millis()
         };
-        assert_eq!([due_after(600, 0), due_after(600, 0), due_after(600, 0)], [0, 0, 0]);
-        assert_eq!([due_after(10, 0), due_after(10, 0), due_after(10, 0)], [0, 100, 200]);
-        assert_eq!(due_after(600, 1), 400);
+        assert_eq!([due_after(true, 0), due_after(true, 0), due_after(true, 0)], [0, 0, 0]);
+        assert_eq!([due_after(false, 0), due_after(false, 0), due_after(true, 1)], [0, 100, 200]);
     }
 
     #[test]
     fn a_missing_program_is_tried_again_ever_later() {
         let begin = Instant::now();
-        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", begin);
+        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", None, begin);
         let (_ours, far) = Channel::pair().unwrap();
         let mut waits = Vec::new();
         for _ in 0..4 {
