@@ -26,6 +26,7 @@ pub struct Case {
     boot: String,
     load: Vec<String>,
     include: Vec<String>,
+    debian: Vec<String>,
 }
 
 /// The workspace.
@@ -118,6 +119,7 @@ impl Case {
             settings: String::new(),
             boot: String::new(),
             load: Vec::new(),
+            debian: Vec::new(),
             include: ["virtio_blk", "virtio_pci", "vfat", "nls_cp437", "nls_ascii"].map(str::to_owned).to_vec(),
         }
     }
@@ -142,6 +144,12 @@ impl Case {
         self
     }
 
+    /// Takes packages of Debian, and all they depend on, for the base.
+    pub fn debian(mut self, packages: &[&str]) -> Case {
+        self.debian = packages.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
     /// Adds a kernel module that is always loaded.
     pub fn load(mut self, module: &str) -> Case {
         self.load.push(module.into());
@@ -163,9 +171,13 @@ impl Case {
         packages.extend(Some(tests.join("cases").join(&self.name)).filter(|path| path.is_dir()));
         // Quickly made, unless the case has its own idea of the root.
         let format = if self.settings.contains("format = ") { "" } else { "compression = \"xpress\"\n" };
+        let (base, debian) = match self.debian.as_slice() {
+            [] => ("minimal", String::new()),
+            packages => ("debian", format!("[debian]\npackages = {packages:?}\n")),
+        };
         let definition = format!(
-            "name = {:?}\nversion = \"0\"\nbase = \"minimal\"\nkernel = \"debian-cloud\"\n{format}\
-             profile = {:?}\npackages = {:?}\n{}[modules]\nload = {:?}\n\
+            "name = {:?}\nversion = \"0\"\nbase = \"{base}\"\nkernel = \"debian-cloud\"\n{format}\
+             profile = {:?}\npackages = {:?}\n{}{debian}[modules]\nload = {:?}\n\
              include = {:?}\n[boot]\n{}\n",
             self.name, self.profile, packages, self.settings, self.load, self.include, self.boot
         );
