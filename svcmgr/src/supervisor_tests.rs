@@ -65,6 +65,20 @@ impl Host for Double {
 
     fn clean(&mut self, _: UnitId, _: &Unit, _: bool) {}
 
+    fn sockets(&mut self, _: UnitId, _: &Unit, _: crate::machine::SocketWork) -> Result<(), String> {
+        self.call().map_err(|error| error.to_string())
+    }
+
+    fn accept(&mut self, _: UnitId, _: &Unit) -> Option<crate::host::Connection> {
+        None
+    }
+
+    fn hand_over(&mut self, _: UnitId, _: &Unit, _: crate::host::Connection) {}
+
+    fn load_instance(&self, _: &str) -> Option<Unit> {
+        None
+    }
+
     fn ask(&mut self, _: &Unit) -> crate::machine::Verdict {
         crate::machine::Verdict::Go
     }
