@@ -125,6 +125,9 @@ fn facts(unit: &Unit, now: i64) -> Vec<(&'static str, String)> {
     };
     fact("reason", &unit.reason);
     fact("says", &unit.status);
+    if let Some(left) = between(Some(now), unit.nextElapse) {
+        fact("elapses", &format!("in {}", span(left)));
+    }
     fact("start", &format!("{} (from: {})", table::start_word(&unit.start), unit.startFrom));
     fact("main pid", &unit.pid.map(|pid| pid.to_string()).unwrap_or_default());
     if let Some(at) = unit.startedAt {
@@ -233,6 +236,9 @@ mod tests {
         assert_eq!(text("file"), Some("/etc/mmos/units/x.service"));
         assert_eq!(text("reason"), None);
         assert_eq!(text("log"), None);
+        assert_eq!(text("elapses"), None);
+        unit.nextElapse = Some(181_012_000);
+        assert!(super::facts(&unit, 61_012_000).contains(&("elapses", "in 2 min".to_owned())));
         (unit.logDropped, unit.logOverwritten) = (1, 20);
         assert_eq!(lost(&unit), "1 line never kept, 20 lines gave way to newer ones");
     }

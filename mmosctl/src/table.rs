@@ -143,6 +143,7 @@ pub mod tests {
             exitSignal: None,
             startedAt: None,
             activeAt: None,
+            nextElapse: None,
             logOverwritten: 0,
             logDropped: 0,
         }

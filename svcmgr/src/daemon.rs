@@ -156,6 +156,7 @@ impl Daemon {
             Token::Process(id, role) => self.process_ended(id, role),
             Token::Memory(id) => self.look_at_memory(id),
             Token::Ready(id) => self.hear_readiness(id),
+            Token::Incoming(id) => self.supervisor.event(id, Event::Incoming),
             Token::Kept(serial) => self.supervisor.host.hung_up(serial, &self.supervisor.machine),
             Token::Bus(id) => {
                 if self.supervisor.host.is_named_now(id) {

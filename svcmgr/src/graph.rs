@@ -46,12 +46,16 @@ pub struct Node {
     pub on_failure: Vec<UnitId>,
     /// Units that are started once it has ended with success.
     pub on_success: Vec<UnitId>,
+    /// Units that it starts, as a socket or a timer does.
+    pub triggers: Vec<UnitId>,
+    /// The sockets and timers that start it.
+    pub triggered_by: Vec<UnitId>,
     /// Why it cannot be started although its own file is good: it requires what there is not.
     pub impossible: Option<String>,
 }
 
 impl Node {
-    fn lists(&mut self) -> [&mut Vec<UnitId>; 12] {
+    fn lists(&mut self) -> [&mut Vec<UnitId>; 14] {
         [
             &mut self.after,
             &mut self.before,
@@ -65,6 +69,8 @@ impl Node {
             &mut self.conflicts,
             &mut self.on_failure,
             &mut self.on_success,
+            &mut self.triggers,
+            &mut self.triggered_by,
         ]
     }
 }
@@ -226,6 +232,14 @@ fn join(nodes: &mut [Node], id: UnitId, relation: Relation, other: UnitId) {
         }
         Relation::OnFailure => put(id, |node| &mut node.on_failure, other),
         Relation::OnSuccess => put(id, |node| &mut node.on_success, other),
+        Relation::Triggers => {
+            put(id, |node| &mut node.triggers, other);
+            put(other, |node| &mut node.triggered_by, id);
+        }
+        Relation::TriggeredBy => {
+            put(id, |node| &mut node.triggered_by, other);
+            put(other, |node| &mut node.triggers, id);
+        }
         // After cycles have been refused.
         Relation::Before | Relation::After => {}
     }
@@ -245,11 +259,23 @@ fn missing(unit: &Unit, reference: &Reference) -> Missing {
     let harmless = matches!(kind, "target" | "slice" | "mount" | "swap" | "device");
     match reference.relation {
         Relation::Requires | Relation::BindsTo | Relation::Requisite if harmless => Missing::Nothing,
+        Relation::Triggers => Missing::Impossible(match (unit.place(reference), reference.line) {
+            (_, 0) => format!(
+                "starts {name}, which does not exist: write one, or name another by {}",
+                match unit.kind {
+                    Kind::Timer => "Unit=",
+                    _ => "Service=",
+                }
+            ),
+            (at, _) => format!("starts {name} ({at}), which does not exist"),
+        }),
         Relation::Requires | Relation::BindsTo | Relation::Requisite => {
             let at = unit.place(reference);
             let word = if reference.relation == Relation::Requisite { "needs" } else { "requires" };
             match kind {
-                "service" => Missing::Impossible(format!("{word} {name} ({at}), which does not exist")),
+                "service" | "socket" | "timer" => {
+                    Missing::Impossible(format!("{word} {name} ({at}), which does not exist"))
+                }
                 _ if unit.kind == Kind::Target => Missing::Nothing,
                 _ => Missing::Impossible(format!("{word} {name} ({at}): units of type {kind} are not supported yet")),
             }
@@ -332,14 +358,14 @@ mod tests {
     fn requiring_what_there_is_not_is_impossible_but_a_target_may_be_absent() {
         let g = graph(&[
             ("a.service", "Requires=gone.service"),
-            ("b.service", "Requires=x.socket"),
+            ("b.service", "Requires=x.path"),
             ("c.service", "Requires=sysinit.target\nWants=gone.service\nAfter=gone.service"),
         ]);
         assert_eq!(
             g.nodes[0].impossible.as_deref(),
             Some("requires gone.service (/u/a.service:2), which does not exist")
         );
-        assert!(g.nodes[1].impossible.as_ref().unwrap().contains("socket are not supported yet"));
+        assert!(g.nodes[1].impossible.as_ref().unwrap().contains("path are not supported yet"));
         assert_eq!(g.nodes[2].impossible, None);
     }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::unit::specifier::Machine;
-use crate::unit::{Reference, Unit, is_template, parse, split_type, template_of};
+use crate::unit::{Kind, Reference, Unit, is_template, parse, split_type, template_of};
 pub use scan::FOLDERS;
 use scan::{Files, Found};
 
@@ -40,7 +40,7 @@ pub fn load(root: &Path, machine: &Machine, wanted: &[String]) -> Loaded {
     let files = scan::scan(root, &mut loaded);
     for (name, found) in &files.units {
         let kind = split_type(name).map_or("", |(_, kind)| kind);
-        if !matches!(kind, "service" | "target") {
+        if Kind::of_word(kind).is_none() {
             let count = loaded.unsupported.entry(kind.to_owned()).or_insert((0, found.path.clone()));
             count.0 = count.0.saturating_add(1);
         } else if !is_template(name) {
@@ -224,7 +224,7 @@ mod tests {
         let dir = root(&[
             ("usr/lib/systemd/system/a.service", OK),
             ("usr/lib/systemd/system/getty@.service", OK),
-            ("usr/lib/systemd/system/s.socket", ""),
+            ("usr/lib/systemd/system/s.path", ""),
             ("usr/lib/systemd/system/empty.service", ""),
             ("usr/lib/systemd/system/a.service.d/x.conf", ""),
             ("usr/lib/systemd/system/README", ""),
@@ -239,7 +239,7 @@ mod tests {
         for masked in ["masked.service", "empty.service"] {
             assert!(loaded.units[masked].refused.as_ref().unwrap().contains("masked"), "{masked}");
         }
-        assert_eq!(loaded.unsupported.keys().collect::<Vec<_>>(), ["socket"]);
+        assert_eq!(loaded.unsupported.keys().collect::<Vec<_>>(), ["path"]);
         assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     }
 

@@ -109,6 +109,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let (graph, starts) = load(&options.root, &host.machine, &profile, states.keys().cloned());
     sys::give_memory_back();
     let mut machine = Machine::new(graph, starts);
+    machine.set_startup(host.startup());
     let taken_over = restore(&mut machine, &mut host, states, &mut handover);
     if let Some(summary) = host.boot_summary() {
         machine.restore_boot(summary);

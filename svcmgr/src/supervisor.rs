@@ -4,6 +4,7 @@
 mod describe;
 #[cfg(test)]
 mod double;
+mod sockets;
 mod undone;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use link::{Ending, ToInit};
 
 use describe::describe;
-pub use describe::describe_boot;
+pub use describe::{describe_boot, describe_trigger, next_elapse};
 use undone::Undone;
 
 use crate::graph::UnitId;
@@ -197,6 +198,10 @@ impl<H: Host> Supervisor<H> {
             Action::Unit(id, action @ (UnitAction::AwaitEmpty | UnitAction::WatchEmpty)) => {
                 self.await_empty(id, action == UnitAction::AwaitEmpty);
             }
+            Action::Unit(id, UnitAction::Sockets(work)) => self.work_on_sockets(id, work),
+            // The machine's own to do.
+            Action::Unit(_, UnitAction::Trigger) => {}
+            Action::Unit(id, UnitAction::Accept) => self.accept(id),
             Action::Unit(id, UnitAction::Clean { restarting }) => {
                 if let Some(unit) = self.machine.unit(id) {
                     self.host.clean(id, unit, restarting);
@@ -259,7 +264,16 @@ impl<H: Host> Supervisor<H> {
         let ended = matches!(command, CommandRef::Stop(_) | CommandRef::StopPost(_) | CommandRef::Failure(_))
             .then_some((state.outcome, state.exit_code, state.exit_signal));
         let main_pid = state.main.map(|process| process.pid);
-        let launch = Launch { id, unit, command: found, role, main_pid, ended };
+        let named = |other| {
+            let unit = self.machine.unit(other)?;
+            let name = unit.socket.as_ref().and_then(|socket| socket.descriptor_name.clone());
+            Some((other, name.unwrap_or_else(|| unit.name.clone())))
+        };
+        let sockets = match role {
+            Role::Main => self.machine.sockets_of(id).filter_map(named).collect(),
+            Role::Control => Vec::new(),
+        };
+        let launch = Launch { id, unit, command: found, role, main_pid, sockets, ended };
         let event = match self.host.spawn(&launch) {
             Ok(process) => Event::Spawned(role, process),
             Err(reason) => {

@@ -13,8 +13,11 @@ use crate::graph::Graph;
 use crate::host::environment::path_of;
 use crate::host::users;
 use crate::load::{Loaded, load};
+use crate::unit::socket::Socket;
 use crate::unit::specifier::Machine;
-use crate::unit::{Command, Kind, Service, Unit, is_template, is_valid_name, parse, split_type};
+use crate::unit::{
+    Command, Kind, Service, Unit, instance_name, is_template, is_valid_name, parse, split_type, template_of,
+};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -85,8 +88,9 @@ pub fn verify(root: &Path, files: &[PathBuf]) -> io::Result<Vec<Finding>> {
         if let Some(reason) = graph.nodes.get(id.index()).and_then(|node| node.impossible.as_ref()) {
             findings.error(format!("{}: {reason}", unit.path.display()));
         }
-        if unit.kind == Kind::Service {
-            system.check(unit, &mut findings);
+        system.check(unit, &mut findings);
+        if let Some(socket) = unit.socket.as_ref().filter(|socket| socket.accept && unit.refused.is_none()) {
+            system.check_template(unit, socket, &machine, &mut findings);
         }
     }
     Ok(findings.0)
@@ -122,7 +126,7 @@ fn read(file: &Path, machine: &Machine, findings: &mut Findings) -> io::Result<O
         findings.error(format!("{}: not a name for a unit, such as hello.service", file.display()));
         return Ok(None);
     }
-    if !matches!(kind, "service" | "target") {
+    if Kind::of_word(kind).is_none() {
         findings.warning(format!("{}: units of type {kind} are not supported yet, not checked", file.display()));
         return Ok(None);
     }
@@ -183,6 +187,12 @@ impl System<'_> {
                 if command.ignore_failure { findings.warning(text) } else { findings.error(text) }
             }
         }
+        if let Some(socket) = &unit.socket
+            && let Err(error) = users::identity(self.root, socket.user.as_deref(), socket.group.as_deref(), &[])
+        {
+            let error = error.replace("User=", "SocketUser=").replace("Group=", "SocketGroup=");
+            findings.error(format!("{path}: {error}"));
+        }
         if !service.dynamic_user {
             let (user, group) = (service.user.as_deref(), service.group.as_deref());
             if let Err(error) = users::identity(self.root, user, group, &service.supplementary_groups) {
@@ -193,6 +203,16 @@ impl System<'_> {
             if let Err(error) = self.find(Path::new(file)) {
                 findings.warning(format!("{path}: EnvironmentFile={file}: {error}"));
             }
+        }
+    }
+
+    /// Whether there is the service that each connection gets.
+    fn check_template(&self, unit: &Unit, socket: &Socket, machine: &Machine, findings: &mut Findings) {
+        let name = instance_name(&unit.name, 0);
+        let is_beside = unit.path.with_file_name(template_of(&name).unwrap_or_default()).exists();
+        if socket.accept && !is_beside && crate::load::load_instance(self.root, machine, &name).is_none() {
+            let template = template_of(&name).unwrap_or_default();
+            findings.error(format!("{}: starts {template} (Accept=yes), which does not exist", unit.path.display()));
         }
     }
 
@@ -299,18 +319,44 @@ mod tests {
         let found = check(&[
             ("a.service", "[Service]\nExecStart=/bin/tool\nAppArmorProfile=x\nRestrat=no\n"),
             ("b.service", "[Service]\nType=notfy\nExecStart=/bin/tool\n"),
-            ("c.socket", "[Socket]\nListenStream=1\n"),
+            ("c.path", "[Path]\nPathExists=/x\n"),
             ("d.service.d/more.conf", "[Service]\nWobble=1\n"),
             ("d.service", "[Service]\nExecStart=/bin/tool\n"),
         ]);
         assert_eq!(
             found,
             [
-                "warning: c.socket: units of type socket are not supported yet, not checked",
+                "warning: c.path: units of type path are not supported yet, not checked",
                 "warning: a.service:3: AppArmorProfile= is not supported yet and ignored: the service runs without this protection",
                 "warning: a.service:4: unknown directive Restrat=: did you mean Restart=?",
                 "error: b.service:2: unknown Type=notfy: did you mean notify?",
                 "warning: d.service.d/more.conf:2: unknown directive Wobble= in section [Service], ignored",
+            ]
+        );
+    }
+
+    #[test]
+    fn sockets_and_timers_are_checked_with_what_they_start() {
+        let found = check(&[
+            ("base.socket", "[Socket]\nListenStream=/run/base\nSocketUser=root\n"),
+            ("many.socket", "[Socket]\nListenStream=80\nAccept=yes\n"),
+            ("gone.socket", "[Socket]\nListenStream=80\nSocketUser=nobody-here\nExecStartPre=/bin/gone\n"),
+            ("each.socket", "[Socket]\nListenStream=80\nAccept=yes\n"),
+            ("base.timer", "[Timer]\nOnBootSec=5min\nPersistent=yes\n"),
+            ("late.timer", "[Timer]\nOnBootSec=soon\nOnActiveSec=1\nUnit=gone.service\n"),
+            ("calendar.timer", "[Timer]\nOnCalendar=daily\nUnit=base.service\n"),
+        ]);
+        assert_eq!(
+            found,
+            [
+                "warning: calendar.timer:2: OnCalendar= is obeyed in part: a device on the line may have no clock that is right, so the timer elapses by its other settings alone; one that has no others is refused",
+                "error: calendar.timer:2: OnCalendar= alone is not supported: a device on the line may have no clock that is right. Use OnBootSec=, OnUnitActiveSec= or their like",
+                "error: each.socket: starts each@.service (Accept=yes), which does not exist",
+                "error: gone.socket: starts gone.service, which does not exist: write one, or name another by Service=",
+                "error: gone.socket:4: ExecStartPre=/bin/gone: there is no such file",
+                "error: gone.socket: there is no user \"nobody-here\" in /etc/passwd (SocketUser=)",
+                "warning: late.timer:2: OnBootSec= is ignored: \"soon\" is not a time span, such as \"1min 30s\", \"500ms\" or \"infinity\"",
+                "error: late.timer: starts gone.service (late.timer:4), which does not exist",
             ]
         );
     }

@@ -231,3 +231,52 @@ fn what_a_service_has_stored_and_a_start_that_waits_for_its_newline_outlive_the_
     });
     assert!(init.store.keys().any(|key| key.starts_with("fd:")), "{:?}", init.store.keys());
 }
+
+#[test]
+fn sockets_connections_and_timers_outlive_the_supervisor() {
+    use std::io::{BufRead, BufReader, Write};
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let device = Device::new(&[
+        ("e.socket", "[Socket]\nListenStream=DIR/e\nAccept=yes\n[X-MMOS]\nStart=auto\n"),
+        ("e@.service", "[Service]\nStandardInput=socket\nExecStart=/bin/sh -c 'echo %i; exec cat'\n"),
+        ("l.socket", "[Socket]\nListenFIFO=DIR/l\n[X-MMOS]\nStart=auto\n"),
+        ("l.service", "[Service]\nExecStart=/bin/sh -c 'read -r line <&3; echo \"$line\" > DIR/line'\n"),
+        ("t.timer", "[Timer]\nOnActiveSec=1s\n[X-MMOS]\nStart=auto\n"),
+        ("t.service", "[Service]\nType=oneshot\nExecStart=/bin/touch DIR/elapsed\n"),
+    ]);
+    let mut init = Init::new(&device);
+    for name in ["e.socket", "l.socket", "t.timer"] {
+        init.wait_state(name, "active");
+    }
+    let path = device.dir.path().join("e");
+    let connect = || {
+        let stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(common::DEADLINE)).unwrap();
+        BufReader::new(stream)
+    };
+    let mut line = String::new();
+    let mut first = connect();
+    init.wait_state("e@0", "active");
+    first.read_line(&mut line).unwrap();
+    assert_eq!(line, "0\n");
+    let next = init.wait_state("t.timer", "active")["nextElapse"].clone();
+    init.kill_svcmgr(Signal::KILL);
+    // Nobody supervises: whoever comes now waits.
+    let mut second = connect();
+    std::fs::OpenOptions::new().write(true).open(device.dir.path().join("l")).unwrap().write_all(b"said\n").unwrap();
+    init.spawn();
+    init.wait_state("e@1", "active");
+    line.clear();
+    second.read_line(&mut line).unwrap();
+    assert_eq!(line, "1\n");
+    // The one before is still served by the process that it had.
+    first.get_mut().write_all(b"on\n").unwrap();
+    line.clear();
+    first.read_line(&mut line).unwrap();
+    assert_eq!(line, "on\n");
+    init.until("what was said has come", |device| (device.read("line") == "said\n").then_some(()));
+    init.until("the timer has elapsed", |device| device.dir.path().join("elapsed").exists().then_some(()));
+    assert!(link::boot::now_us() >= next.as_u64().unwrap(), "sooner than it was to");
+    assert!(!init.store.keys().any(|key| key.starts_with("conn:")), "{:?}", init.store.keys());
+    assert_eq!(init.store.keys().filter(|key| key.starts_with("sock:")).count(), 2);
+}

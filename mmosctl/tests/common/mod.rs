@@ -51,6 +51,7 @@ pub fn unit(name: &str, state: State) -> Unit {
         exitSignal: None,
         startedAt: None,
         activeAt: None,
+        nextElapse: None,
         logOverwritten: 0,
         logDropped: 0,
     }

@@ -6,9 +6,10 @@ use super::protocol::{self, SERVICE_INTERFACE};
 use super::{Client, Pending};
 use crate::crash::Folder;
 use crate::graph::UnitId;
+use crate::host::Host;
 use crate::host::real::RealHost;
 use crate::machine::{Machine, Phase, Refusal, WaiterId};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Supervisor, describe_trigger, next_elapse};
 use crate::unit::{StartType, full_name, is_valid_name};
 
 /// What is known about this system besides its units.
@@ -303,13 +304,14 @@ fn unit(supervisor: &Supervisor<RealHost>, id: UnitId) -> Option<protocol::Unit>
             Phase::Refused => protocol::State::refused,
         },
         reason: state.reason.clone(),
-        status: state.said.to_string(),
+        status: describe_trigger(unit, state).map_or_else(|| state.said.to_string(), str::to_owned),
         pid: state.main.map(|process| i64::from(process.pid)),
         restarts: i64::from(state.restarts),
         exitCode: state.exit_code.map(i64::from),
         exitSignal: state.exit_signal.map(i64::from),
         startedAt: state.started_at.map(micros),
         activeAt: state.active_at.map(micros),
+        nextElapse: next_elapse(unit, state, supervisor.host.now()).map(micros),
         logOverwritten: micros(lost.overwritten),
         logDropped: micros(lost.dropped),
     })

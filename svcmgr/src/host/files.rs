@@ -28,7 +28,7 @@ impl Files {
     /// In words, for the unit's reason.
     pub fn open(service: &Service) -> Result<Files, String> {
         let input = match &service.input {
-            Input::Null | Input::Tty => None,
+            Input::Null | Input::Tty | Input::Socket => None,
             Input::Data => Some(data(service.input_data.as_deref().unwrap_or_default())?),
             Input::File(path) => {
                 let file = OpenOptions::new().read(true).custom_flags(libc::O_NOCTTY).open(&**path);

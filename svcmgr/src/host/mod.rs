@@ -8,6 +8,7 @@
 //!     confinement  what it is kept from: sandbox (what it sees of the file system, with private),
 //!                  restrictions and seccomp (capabilities, system calls)
 //!   passed       which other descriptors it gets
+//!   sockets      the sockets of .socket units
 //!   sys          the system calls without a safe wrapper; its modules run between fork and exec
 //!   cgroup       who belongs to a service          token        what an epoll event speaks of
 //!   sight        what a process is doing, for people
@@ -28,17 +29,19 @@ pub mod restrictions;
 pub mod sandbox;
 pub mod seccomp;
 pub mod sight;
+pub mod sockets;
 pub mod spawn;
 pub mod sys;
 pub mod token;
 pub mod users;
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use link::ToInit;
 
 use crate::graph::UnitId;
-use crate::machine::{BootSummary, Now, Outcome, Process, Role, UnitState, Verdict};
+use crate::machine::{BootSummary, Now, Outcome, Process, Role, SocketWork, UnitState, Verdict};
 use crate::unit::{Command, Unit};
 
 /// A command to be executed for a unit.
@@ -54,6 +57,8 @@ pub struct Launch<'a> {
     pub role: Role,
     /// The main process, for commands beside it.
     pub main_pid: Option<i32>,
+    /// The sockets that it gets: their units, and what each is called.
+    pub sockets: Vec<(UnitId, String)>,
     /// How the run went so far, for `ExecStop=` and `ExecStopPost=`.
     pub ended: Option<(Outcome, Option<i32>, Option<i32>)>,
 }
@@ -67,6 +72,15 @@ pub enum Found {
     Unknown,
     /// Its PID file names none yet; it is watched.
     Later,
+}
+
+/// A connection that was accepted.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its socket.
+    pub fd: OwnedFd,
+    /// Who is at its other end, as far as connections are counted: an address without a port, a user.
+    pub source: String,
 }
 
 /// What the supervisor asks of the system.
@@ -105,6 +119,21 @@ pub trait Host {
 
     /// The process that a service of `Type=forking` left, by its PID file, or by there being one alone.
     fn find_main(&mut self, id: UnitId, unit: &Unit) -> Found;
+
+    /// Does something about the sockets of a unit.
+    ///
+    /// # Errors
+    /// In words, for the unit's reason, when they cannot be opened.
+    fn sockets(&mut self, id: UnitId, unit: &Unit, work: SocketWork) -> Result<(), String>;
+
+    /// Takes a connection from one of a unit's sockets; `None` if there is none.
+    fn accept(&mut self, id: UnitId, unit: &Unit) -> Option<Connection>;
+
+    /// Keeps a connection for the service that it is for, until that has it.
+    fn hand_over(&mut self, id: UnitId, unit: &Unit, connection: Connection);
+
+    /// Reads an instance of a template that is not loaded yet.
+    fn load_instance(&self, name: &str) -> Option<Unit>;
 
     /// Removes what was made for a unit's processes, which are gone; what cannot be removed stays, and is told.
     fn clean(&mut self, id: UnitId, unit: &Unit, restarting: bool);

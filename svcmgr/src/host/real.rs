@@ -6,6 +6,7 @@ mod kept;
 mod names;
 mod readiness;
 mod records;
+mod sockets;
 
 use std::collections::HashMap;
 use std::fs;
@@ -25,12 +26,12 @@ use super::private::Private;
 use super::spawn::{self, Surroundings};
 use super::sys;
 use super::token::Token;
-use super::{Found, Host, Launch};
+use super::{Connection, Found, Host, Launch};
 use crate::graph::UnitId;
 use crate::log::lines::Style;
 use crate::log::pipes::Pipes;
 use crate::log::store::{Bounds, Store};
-use crate::machine::{BootSummary, Now, Process, Role, UnitState, Verdict};
+use crate::machine::{BootSummary, Now, Process, Role, SocketWork, UnitState, Verdict};
 use crate::unit::specifier::Machine;
 use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
@@ -55,6 +56,9 @@ pub struct RealHost {
     /// What services have stored, and the number of the next of it.
     kept: HashMap<UnitId, Vec<kept::Kept>>,
     next_kept: u32,
+    /// The sockets of `.socket` units, and connections that no service has yet, with the name of that service.
+    sockets: HashMap<UnitId, sockets::Sockets>,
+    connections: HashMap<UnitId, (String, OwnedFd)>,
     /// On which services say that they are ready.
     ready: HashMap<UnitId, OwnedFd>,
     channel: Option<Channel>,
@@ -107,6 +111,8 @@ impl RealHost {
             names: HashMap::new(),
             kept: HashMap::new(),
             next_kept: 0,
+            sockets: HashMap::new(),
+            connections: HashMap::new(),
             ready: HashMap::new(),
             channel,
             root: root.to_owned(),
@@ -151,11 +157,6 @@ impl RealHost {
         {
             log::warn!("PID 1 cannot keep the descriptor {name}: {error}");
         }
-    }
-
-    /// Reads an instance of a template that is not loaded yet.
-    pub fn load_instance(&self, name: &str) -> Option<Unit> {
-        crate::load::load_instance(&self.root, &self.machine, name)
     }
 
     /// Takes over the reading end of a unit's pipe.
@@ -312,11 +313,10 @@ impl Host for RealHost {
                 }
             }
         }
-        let passed = Passed {
-            listen: if is_main { kept::passed(self.kept.get(&launch.id)).collect() } else { Vec::new() },
-            ready: ready.as_ref().map(|(number, writer)| (*number, writer.as_fd())),
-            ..Passed::default()
-        };
+        let ready = ready.as_ref().map(|(number, writer)| (*number, writer.as_fd()));
+        let kept = self.kept.get(&launch.id);
+        let holds = sockets::Holds { sockets: &self.sockets, connections: &self.connections, kept };
+        let passed = if is_main { sockets::passed(holds, launch, ready)? } else { Passed::default() };
         let around = Surroundings {
             passed,
             root: &self.root,
@@ -372,6 +372,9 @@ impl Host for RealHost {
             // It ends, with its socket closed, instead of waiting for ever; and its end is heard as any other.
             child.failure = Some(format!("it could not be let go: {error}"));
             child.socket = None;
+        }
+        if role == Role::Main {
+            self.drop_connection(id);
         }
     }
 
@@ -455,8 +458,25 @@ impl Host for RealHost {
         self.look_for_main(id, unit)
     }
 
+    fn sockets(&mut self, id: UnitId, unit: &Unit, work: SocketWork) -> Result<(), String> {
+        self.work_on_sockets(id, unit, work)
+    }
+
+    fn accept(&mut self, id: UnitId, unit: &Unit) -> Option<Connection> {
+        self.accept_one(id, unit)
+    }
+
+    fn hand_over(&mut self, id: UnitId, unit: &Unit, connection: Connection) {
+        self.keep_connection(id, unit, connection.fd);
+    }
+
+    fn load_instance(&self, name: &str) -> Option<Unit> {
+        crate::load::load_instance(&self.root, &self.machine, name)
+    }
+
     fn clean(&mut self, id: UnitId, unit: &Unit, restarting: bool) {
         self.memory.remove(&id);
+        self.drop_connection(id);
         self.release_descriptors(id, unit, restarting);
         if let Some(made) = &unit.service.directories {
             directories::remove(&unit.name, made, restarting);

@@ -99,6 +99,7 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
     let files = Files::open(service)?;
     let input = match &service.input {
         Input::Tty => Stream::Tty,
+        Input::Socket => Stream::Fd(around.passed.stream.unwrap_or(around.null)),
         Input::Null | Input::Data | Input::File(_) => Stream::Fd(files.input.as_ref().map_or(around.null, AsFd::as_fd)),
     };
     let output = stream(&service.output, files.output.as_ref(), around);
@@ -221,6 +222,8 @@ fn stream<'a>(output: &Output, file: Option<&'a OwnedFd>, around: &Surroundings<
     match output {
         Output::Null => Stream::Fd(around.null),
         Output::Tty => Stream::Tty,
+        // Commands beside the service have none: theirs is the log.
+        Output::Socket => Stream::Fd(around.passed.stream.unwrap_or(around.output)),
         Output::Log | Output::LogAndConsole => Stream::Fd(around.output),
         Output::Kmsg => Stream::Fd(around.kmsg.unwrap_or(around.output)),
         Output::File(..) => Stream::Fd(file.map_or(around.output, AsFd::as_fd)),

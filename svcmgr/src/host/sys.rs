@@ -181,6 +181,29 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Sets a socket option: [setsockopt(2)](https://man7.org/linux/man-pages/man2/setsockopt.2.html).
+pub fn set_option(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: as many bytes as are said, which live through the call.
+    match unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Binds a netlink socket to multicast groups, under a number that the kernel chooses: netlink(7).
+pub fn bind_netlink(fd: BorrowedFd<'_>, groups: u32) -> io::Result<()> {
+    // SAFETY: a structure of integers, for which zero is a value; it lives through the call, and its size is said.
+    let result = unsafe {
+        let mut address: libc::sockaddr_nl = std::mem::zeroed();
+        address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or_default();
+        address.nl_groups = groups;
+        let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_nl>()).unwrap_or_default();
+        libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Whether both descriptors are of one open file: [kcmp(2)](https://man7.org/linux/man-pages/man2/kcmp.2.html). Not, where
 /// the kernel does not tell.
 pub fn is_same_file(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {

@@ -28,6 +28,7 @@ pub enum Token {
     Stream(u32),
     Kept(u32),
     Ready(UnitId),
+    Incoming(UnitId),
 }
 
 impl Token {
@@ -55,6 +56,7 @@ impl Token {
             Token::Stream(n) => (18, n),
             Token::Kept(n) => (19, n),
             Token::Ready(id) => (20, id.0),
+            Token::Incoming(id) => (21, id.0),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -86,6 +88,7 @@ impl Token {
             18 => Token::Stream(number),
             19 => Token::Kept(number),
             20 => Token::Ready(id),
+            21 => Token::Incoming(id),
             _ => return None,
         })
     }

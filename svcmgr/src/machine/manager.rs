@@ -6,6 +6,7 @@ mod boot;
 mod effects;
 mod jobs;
 mod order;
+mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -90,6 +91,8 @@ pub struct Machine {
     last_up_at: u64,
     /// Since when a unit of `Type=idle` waits for all others (`CLOCK_MONOTONIC`).
     idle: BTreeMap<UnitId, u64>,
+    /// When the first supervisor of this boot began (`CLOCK_MONOTONIC`).
+    startup: u64,
     ending: bool,
     end_told: bool,
 }
@@ -122,6 +125,7 @@ impl Machine {
             boot_due: None,
             last_up_at: 0,
             idle: BTreeMap::new(),
+            startup: 0,
             ending: false,
             end_told: false,
         }
@@ -256,6 +260,8 @@ impl Machine {
             conflicts: Vec::new(),
             on_failure: Vec::new(),
             on_success: Vec::new(),
+            triggers: Vec::new(),
+            triggered_by: Vec::new(),
             impossible: None,
         };
         self.graph.nodes.get(id.index()).unwrap_or(&NONE)
@@ -277,6 +283,9 @@ impl Machine {
     }
 
     fn step(&mut self, id: UnitId, event: Event, now: Now) {
+        if event == Event::Go {
+            self.prepare_trigger(id, now);
+        }
         let (Some(unit), Some(state)) = (self.graph.units.get(id.index()), self.states.get_mut(id.index())) else {
             return;
         };
@@ -297,7 +306,12 @@ impl Machine {
         if *state != (UnitState { watchdog_at: state.watchdog_at, ..old }) {
             self.dirty.insert(id);
         }
-        self.actions.extend(actions.into_iter().map(|action| Action::Unit(id, action)));
+        for action in actions {
+            match action {
+                UnitAction::Trigger => self.trigger(id),
+                action => self.actions.push(Action::Unit(id, action)),
+            }
+        }
         if before != after {
             self.changed(id, before, after);
         }
@@ -314,6 +328,7 @@ impl Machine {
             (true, true) | (false, false) => {}
         }
         self.affect(id, before, after);
+        self.tell_triggers(id, before, after);
         if (before, after) == (Phase::Backoff, Phase::Queued) && !self.ending {
             // A restart needs what the first start needed.
             let mut seen = BTreeSet::from([id]);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::boot::LIVES;
 use super::*;
 use crate::load::Loaded;
-use crate::machine::{CommandRef, Exit, Goal, Process, Role, Verdict};
+use crate::machine::{CommandRef, Exit, Goal, Process, Role, SocketWork, Verdict};
 use crate::unit::ServiceType;
 use crate::unit::failure::EndAction;
 use crate::unit::parse::parse;
@@ -42,6 +42,9 @@ struct Play {
     verdicts: BTreeMap<UnitId, Verdict>,
     /// Who asked for the end of the machine.
     ends: Vec<(UnitId, EndAction)>,
+    /// What was done about sockets, and whose connections were to be taken.
+    sockets: Vec<(UnitId, SocketWork)>,
+    accepts: Vec<UnitId>,
 }
 
 impl Play {
@@ -60,6 +63,8 @@ impl Play {
             stops: Vec::new(),
             verdicts: BTreeMap::new(),
             ends: Vec::new(),
+            sockets: Vec::new(),
+            accepts: Vec::new(),
         }
     }
 
@@ -107,6 +112,14 @@ impl Play {
                     Action::Unit(id, UnitAction::Clean { .. }) => {
                         assert!(!self.alive.keys().any(|(other, _)| *other == id), "{id:?} still runs");
                     }
+                    Action::Unit(id, UnitAction::Sockets(work)) => {
+                        self.sockets.push((id, work));
+                        if work == SocketWork::Open {
+                            self.machine.event(id, Event::Executed, self.now);
+                        }
+                    }
+                    Action::Unit(id, UnitAction::Accept) => self.accepts.push(id),
+                    Action::Unit(_, UnitAction::Trigger) => panic!("the machine's own to do"),
                     Action::Changed(..) => {}
                     Action::Answer(waiter, result) => {
                         assert!(self.asked.contains(&waiter), "nobody asked {waiter}");
@@ -870,3 +883,6 @@ fn failures_and_error_control_may_end_the_machine() {
     let summary = play.machine.boot_summary().unwrap();
     assert_eq!((summary.auto, summary.failed.len()), (0, 0));
 }
+
+#[path = "manager_trigger_tests.rs"]
+mod triggers;

@@ -26,6 +26,9 @@
 //! to its end, whatever is asked of it meanwhile: then the goal decides. So a stopped unit (goal `Down`) can come
 //! back by a request alone, never by `Restart=`.
 //!
+//! Sockets and timers go through the same phases; what is peculiar to them is in `ARCHITECTURE.md`, "What starts another
+//! unit".
+//!
 //! # How a run goes
 //!
 //! ```text
@@ -63,10 +66,12 @@
 
 mod manager;
 mod state;
+mod trigger;
 mod unit;
 
 pub use manager::{Action, BootSummary, Machine, Refusal, WaiterId};
 pub use state::{Said, UnitState};
+pub use trigger::{SocketWork, TriggerState};
 pub use unit::{UnitAction, step};
 
 use serde::{Deserialize, Serialize};
@@ -351,4 +356,16 @@ pub enum Event {
     RuntimeOver,
     /// It was to be up, and was not in time.
     JobLate,
+    /// Something has arrived on one of its sockets.
+    Incoming,
+    /// The time that a timer, or a socket that pauses, waits for has come.
+    Alarm,
+    /// What it starts has left rest.
+    Taken,
+    /// What it starts has come to rest; why starting it again would not help, if that is so.
+    Released(Option<String>),
+    /// What it is to start cannot be started; why.
+    TriggerFailed(String),
+    /// It is to be up, since a socket or a timer says so.
+    Triggered,
 }

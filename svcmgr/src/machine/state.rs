@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Goal, Outcome, Phase, Process};
+use super::{Event, Goal, Outcome, Phase, Process, TriggerState};
 use crate::unit::failure::Act;
 use crate::unit::time::Span;
 
@@ -95,17 +95,25 @@ pub struct UnitState {
     pub exit_code: Option<i32>,
     /// Or by which signal.
     pub exit_signal: Option<i32>,
+    /// Of a socket or a timer.
+    pub trigger: Option<Box<TriggerState>>,
+    /// Of the service of one connection: who is at its other end.
+    pub connection: Option<Box<str>>,
 }
 
 impl UnitState {
     /// When the next of its events that time brings is due (`CLOCK_MONOTONIC`).
     pub fn due(&self) -> Option<u64> {
-        [self.deadline, self.watchdog_at, self.runtime_at, self.job_at].into_iter().flatten().min()
+        let alarm_at = self.trigger.as_ref().and_then(|trigger| trigger.alarm_at);
+        [self.deadline, self.watchdog_at, self.runtime_at, self.job_at, alarm_at].into_iter().flatten().min()
     }
 
     /// The event that time has brought by `now`, which is taken from it.
     pub fn take_due(&mut self, now: u64) -> Option<Event> {
+        let mut none = None;
+        let alarm_at = self.trigger.as_mut().map_or(&mut none, |trigger| &mut trigger.alarm_at);
         let alarms = [
+            (alarm_at, Event::Alarm),
             (&mut self.deadline, Event::Timeout),
             (&mut self.watchdog_at, Event::WatchdogLate),
             (&mut self.runtime_at, Event::RuntimeOver),
@@ -154,6 +162,8 @@ impl Default for UnitState {
             active_at: None,
             exit_code: None,
             exit_signal: None,
+            trigger: None,
+            connection: None,
         }
     }
 }

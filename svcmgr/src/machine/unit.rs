@@ -7,11 +7,13 @@ mod processes;
 mod requests;
 mod run;
 mod time;
+mod trigger;
 
 use crate::unit::failure::{Act, EndAction};
-use crate::unit::{Service, Unit};
+use crate::unit::{Kind, Service, Unit};
 
-use super::{CommandRef, Event, Now, Phase, Role, UnitState};
+use super::{CommandRef, Event, Now, Phase, Role, SocketWork, UnitState};
+pub(super) use trigger::is_watching;
 
 /// What is to be done for a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,12 @@ pub enum UnitAction {
         /// They are to be made again.
         restarting: bool,
     },
+    /// Do something about its sockets.
+    Sockets(SocketWork),
+    /// Start what it is there to start, or say [`Event::TriggerFailed`].
+    Trigger,
+    /// Take a connection, and start a service for it.
+    Accept,
     /// End the machine.
     End(EndAction),
 }
@@ -43,7 +51,15 @@ pub enum UnitAction {
 /// Takes `state` on by one event. The same state and event always give the same result.
 pub fn step(unit: &Unit, state: &mut UnitState, event: Event, now: Now) -> Vec<UnitAction> {
     let mut step = Step { unit, service: &unit.service, state, now, actions: Vec::new() };
+    let was_watching = is_watching(unit.kind, step.state);
     step.take(event);
+    step.follow_watching(was_watching);
+    if unit.kind == Kind::Timer
+        && step.state.phase != Phase::Active
+        && let Some(trigger) = &mut step.state.trigger
+    {
+        trigger.alarm_at = None;
+    }
     // While it is up alone is it asked whether it lives, and for how long.
     if step.state.phase != Phase::Active {
         step.state.watchdog_at = None;
@@ -89,6 +105,12 @@ impl Step<'_> {
             Event::WatchdogLate => self.watchdog_late(),
             Event::RuntimeOver => self.runtime_over(),
             Event::JobLate => self.job_late(),
+            Event::Incoming => self.incoming(),
+            Event::Alarm => self.alarm(),
+            Event::Taken => self.taken(),
+            Event::Released(reason) => self.released(reason.as_deref()),
+            Event::TriggerFailed(reason) => self.trigger_failed(&reason),
+            Event::Triggered => self.triggered(),
         }
     }
 
@@ -109,3 +131,7 @@ impl Step<'_> {
 #[cfg(test)]
 #[path = "unit_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "unit_trigger_tests.rs"]
+mod trigger_tests;

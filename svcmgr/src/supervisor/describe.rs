@@ -1,9 +1,9 @@
 //! What the log says of units and of the boot.
 
 use crate::machine::{BootSummary, Machine, Now, Outcome, Phase, UnitState};
-use crate::unit::Unit;
 use crate::unit::failure::Act;
 use crate::unit::time::Span;
+use crate::unit::{Kind, Unit};
 
 /// The line that says how the boot went.
 pub fn describe_boot(machine: &Machine, summary: &BootSummary, now: Now) -> String {
@@ -43,6 +43,8 @@ pub(super) fn describe(unit: &Unit, state: &UnitState, from: Phase, to: Phase) -
     };
     Some(match to {
         Phase::Active if from == Phase::StopHeld => format!("{name}: stays active"),
+        Phase::Active if unit.kind == Kind::Socket => format!("{name}: listening"),
+        Phase::Active if unit.kind == Kind::Timer => format!("{name}: waiting"),
         Phase::Active => match state.main {
             Some(process) => format!("{name}: active {} (pid {})", took(), process.pid),
             None => format!("{name}: active {}", took()),
@@ -79,4 +81,25 @@ pub(super) fn describe(unit: &Unit, state: &UnitState, from: Phase, to: Phase) -
         | Phase::StopFinal
         | Phase::Refused => return None,
     })
+}
+
+/// What a socket or a timer that is up is doing.
+pub fn describe_trigger(unit: &Unit, state: &UnitState) -> Option<&'static str> {
+    let trigger = state.trigger.as_deref();
+    let taken = trigger.is_some_and(|trigger| trigger.taken);
+    let has_alarm = trigger.is_some_and(|trigger| trigger.alarm_at.is_some());
+    Some(match (unit.kind, state.phase) {
+        (Kind::Socket | Kind::Timer, Phase::Active) if taken => "running",
+        (Kind::Socket, Phase::Active) if has_alarm => "pausing (PollLimitBurst=)",
+        (Kind::Socket, Phase::Active) => "listening",
+        (Kind::Timer, Phase::Active) if has_alarm => "waiting",
+        (Kind::Timer, Phase::Active) => "elapsed",
+        _ => return None,
+    })
+}
+
+/// When a timer elapses next (`CLOCK_BOOTTIME`).
+pub fn next_elapse(unit: &Unit, state: &UnitState, now: Now) -> Option<u64> {
+    let trigger = state.trigger.as_ref().filter(|_| unit.kind == Kind::Timer)?;
+    Some(now.boot.saturating_add(trigger.alarm_at?.saturating_sub(now.mono)))
 }

@@ -10,8 +10,8 @@ use link::ToInit;
 
 use super::Supervisor;
 use crate::graph::UnitId;
-use crate::host::{Found, Host, Launch};
-use crate::machine::{BootSummary, Event, Exit, Machine, Now, Phase, Process, Role, UnitState, Verdict};
+use crate::host::{Connection, Found, Host, Launch};
+use crate::machine::{BootSummary, Event, Exit, Machine, Now, Phase, Process, Role, SocketWork, UnitState, Verdict};
 use crate::unit::Unit;
 
 /// The kinds of calls that can fail.
@@ -22,18 +22,20 @@ pub enum Call {
     Signal,
     AwaitEmpty,
     FindMain,
+    Sockets,
     Persist,
     PersistBoot,
     TellInit,
 }
 
 impl Call {
-    pub const ALL: [Call; 8] = [
+    pub const ALL: [Call; 9] = [
         Call::Spawn,
         Call::Release,
         Call::Signal,
         Call::AwaitEmpty,
         Call::FindMain,
+        Call::Sockets,
         Call::Persist,
         Call::PersistBoot,
         Call::TellInit,
@@ -151,6 +153,20 @@ impl Host for Double {
     }
 
     fn clean(&mut self, _: UnitId, _: &Unit, _: bool) {}
+
+    fn sockets(&mut self, _: UnitId, _: &Unit, _: SocketWork) -> Result<(), String> {
+        self.call(Call::Sockets).map_err(|error| error.to_string())
+    }
+
+    fn accept(&mut self, _: UnitId, _: &Unit) -> Option<Connection> {
+        None
+    }
+
+    fn hand_over(&mut self, _: UnitId, _: &Unit, _: Connection) {}
+
+    fn load_instance(&self, _: &str) -> Option<Unit> {
+        None
+    }
 
     fn ask(&mut self, _: &Unit) -> Verdict {
         Verdict::Go

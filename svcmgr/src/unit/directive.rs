@@ -7,10 +7,15 @@ mod keys;
 mod others;
 mod resources;
 mod service;
+mod socket;
 mod unit;
 
 pub use docs::{REGION, markdown};
-pub use keys::{ExecKey, Key, MmosKey, ResourceKey, SandboxKey, SchedulingKey, ServiceKey, Switch, UnitKey};
+pub use keys::{
+    ExecKey, Key, MmosKey, ResourceKey, SandboxKey, SchedulingKey, ServiceKey, SocketKey, Switch, TimerKey, UnitKey,
+};
+
+use super::Kind;
 
 /// A section of a unit file that has a meaning to systemd, or to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +76,7 @@ static PAGES: [Page; 9] = [
     Page { section: Section::Service, source: "systemd.kill(5)", rows: service::KILL },
     Page { section: Section::Service, source: "systemd.resource-control(5)", rows: resources::RESOURCES },
     Page { section: Section::Install, source: "systemd.unit(5)", rows: unit::INSTALL },
-    Page { section: Section::Socket, source: "systemd.socket(5)", rows: others::SOCKET },
+    Page { section: Section::Socket, source: "systemd.socket(5)", rows: socket::SOCKET },
     Page { section: Section::Timer, source: "systemd.timer(5)", rows: others::TIMER },
     Page { section: Section::Mmos, source: "our own", rows: others::MMOS },
 ];
@@ -83,6 +88,16 @@ impl Section {
     /// The section of this name.
     pub fn from_name(name: &str) -> Option<Section> {
         Section::ALL.into_iter().find(|section| section.name() == name)
+    }
+
+    /// Whether units of this kind have it.
+    pub fn is_of(self, kind: Kind) -> bool {
+        match self {
+            Section::Unit | Section::Install | Section::Mmos => true,
+            Section::Service => kind == Kind::Service,
+            Section::Socket => kind == Kind::Socket,
+            Section::Timer => kind == Kind::Timer,
+        }
     }
 
     /// Its name, without brackets.
@@ -98,9 +113,17 @@ impl Section {
     }
 }
 
+impl Page {
+    /// Whether its directives stand in a section: also those of a service's processes, where another unit has commands.
+    fn is_of(&self, section: Section) -> bool {
+        let is_context = matches!(self.source, "systemd.exec(5)" | "systemd.kill(5)" | "systemd.resource-control(5)");
+        self.section == section || (section == Section::Socket && is_context)
+    }
+}
+
 /// The row of a directive.
 pub fn find(section: Section, name: &str) -> Option<&'static Directive> {
-    PAGES.iter().filter(|page| page.section == section).find_map(|page| {
+    PAGES.iter().filter(|page| page.is_of(section)).find_map(|page| {
         let at = page.rows.binary_search_by(|row| row.name.cmp(name)).ok()?;
         page.rows.get(at)
     })
@@ -113,7 +136,7 @@ pub fn elsewhere(section: Section, name: &str) -> Option<Section> {
 
 /// All names of a section, to look for the one that was meant.
 pub fn names(section: Section) -> impl Iterator<Item = &'static str> {
-    PAGES.iter().filter(move |page| page.section == section).flat_map(|page| page.rows).map(|row| row.name)
+    PAGES.iter().filter(move |page| page.is_of(section)).flat_map(|page| page.rows).map(|row| row.name)
 }
 
 /// The whole table.

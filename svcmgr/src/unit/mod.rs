@@ -15,10 +15,12 @@ pub mod sandbox;
 pub mod scheduling;
 mod service;
 pub mod signal;
+pub mod socket;
 pub mod specifier;
 pub mod syntax;
 pub mod syscalls;
 pub mod time;
+pub mod timer;
 pub mod words;
 
 use std::fmt;
@@ -34,7 +36,9 @@ pub use service::{
 
 use condition::Condition;
 use failure::{EndAction, ErrorControl};
+use socket::Socket;
 use time::Span;
+use timer::Timer;
 
 /// What a unit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,10 @@ pub enum Kind {
     Service,
     /// Orders others, and has no processes.
     Target,
+    /// Has sockets, and starts a service for what arrives there.
+    Socket,
+    /// Starts another unit when a time has come.
+    Timer,
 }
 
 /// Whether a unit is started at boot, on request, or never.
@@ -84,6 +92,10 @@ pub enum Relation {
     OnFailure,
     /// Started once this one has ended with success.
     OnSuccess,
+    /// Started by this one, a socket or a timer.
+    Triggers,
+    /// A socket or a timer that starts this one.
+    TriggeredBy,
 }
 
 /// Another unit that this one names, and where.
@@ -141,8 +153,12 @@ pub struct Unit {
     pub error_control: ErrorControl,
     /// `[X-MMOS] Start=`.
     pub start: Option<StartType>,
-    /// The `[Service]` section.
+    /// The `[Service]` section; of a socket its commands, and what they run in.
     pub service: Service,
+    /// The `[Socket]` section.
+    pub socket: Option<Box<Socket>>,
+    /// The `[Timer]` section.
+    pub timer: Option<Box<Timer>>,
     /// Why it cannot be started at all, with file and line.
     pub refused: Option<String>,
     /// What is to be said about it.
@@ -176,6 +192,24 @@ impl Unit {
     }
 }
 
+impl Kind {
+    /// The kind of unit that is called so; `None` for those that there are not here.
+    pub fn of_word(word: &str) -> Option<Kind> {
+        Some(match word {
+            "service" => Kind::Service,
+            "target" => Kind::Target,
+            "socket" => Kind::Socket,
+            "timer" => Kind::Timer,
+            _ => return None,
+        })
+    }
+
+    /// The kind of a unit, by its name.
+    pub fn of(name: &str) -> Option<Kind> {
+        Kind::of_word(split_type(name)?.1)
+    }
+}
+
 impl Relation {
     /// The directive.
     pub fn word(self) -> &'static str {
@@ -192,6 +226,8 @@ impl Relation {
             Relation::After => "After",
             Relation::OnFailure => "OnFailure",
             Relation::OnSuccess => "OnSuccess",
+            Relation::Triggers => "Triggers",
+            Relation::TriggeredBy => "Sockets",
         }
     }
 }
@@ -233,6 +269,11 @@ pub fn template_of(name: &str) -> Option<String> {
     let (stem, kind) = split_type(name)?;
     let (prefix, instance) = stem.split_once('@')?;
     (!instance.is_empty()).then(|| format!("{prefix}@.{kind}"))
+}
+
+/// The service of the connection in a place of a socket with `Accept=yes`: `x@3.service` of `x.socket`.
+pub fn instance_name(socket: &str, place: u32) -> String {
+    format!("{}@{place}.service", split_type(socket).map_or(socket, |(stem, _)| stem))
 }
 
 /// Whether a name is a template's, which is no unit itself.

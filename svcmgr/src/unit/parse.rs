@@ -6,7 +6,9 @@ mod resources;
 mod sandbox;
 mod scheduling;
 mod service;
+mod socket;
 mod streams;
+mod timer;
 mod unit;
 mod values;
 
@@ -31,10 +33,7 @@ pub fn parse(name: &str, path: &Path, text: &str, machine: &Machine) -> Unit {
 
 /// Reads a unit with its drop-ins: their paths and contents, in the order in which they are to be read.
 pub fn parse_all(name: &str, path: &Path, text: &str, drop_ins: &[(PathBuf, String)], machine: &Machine) -> Unit {
-    let kind = match split_type(name) {
-        Some((_, "target")) => Kind::Target,
-        _ => Kind::Service,
-    };
+    let kind = Kind::of(name).unwrap_or(Kind::Service);
     let mut reader = Reader {
         unit: Unit {
             name: name.to_owned(),
@@ -53,6 +52,8 @@ pub fn parse_all(name: &str, path: &Path, text: &str, drop_ins: &[(PathBuf, Stri
             error_control: ErrorControl::Normal,
             start: None,
             service: Service::default(),
+            socket: None,
+            timer: None,
             refused: None,
             notes: Vec::new(),
         },
@@ -63,6 +64,9 @@ pub fn parse_all(name: &str, path: &Path, text: &str, drop_ins: &[(PathBuf, Stri
         notify_access_given: false,
         error_given: false,
         input_given: false,
+        output_follows: true,
+        calendar_line: 0,
+        trigger_line: 0,
         permissions_start_only: false,
         type_line: 0,
         restart_line: 0,
@@ -81,7 +85,9 @@ pub fn parse_all(name: &str, path: &Path, text: &str, drop_ins: &[(PathBuf, Stri
         entries.extend(read.into_iter().map(|entry| Entry { file, ..entry }));
     }
     // First, since %u in any line speaks of it.
-    for entry in entries.iter().filter(|entry| entry.section == "Service" && entry.key == "User") {
+    for entry in
+        entries.iter().filter(|entry| matches!(entry.section.as_str(), "Service" | "Socket") && entry.key == "User")
+    {
         reader.file = entry.file;
         reader.obey(Key::Exec(ExecKey::User), entry);
     }
@@ -103,6 +109,12 @@ struct Reader<'a> {
     notify_access_given: bool,
     error_given: bool,
     input_given: bool,
+    /// What it writes goes where it reads from, where that has two directions: said so, or nothing else.
+    output_follows: bool,
+    /// Of a timer's `OnCalendar=`; 0 if there is none.
+    calendar_line: u32,
+    /// Where it is said what a socket or a timer starts; 0 if it is not.
+    trigger_line: u32,
     permissions_start_only: bool,
     type_line: u32,
     restart_line: u32,
@@ -137,6 +149,11 @@ impl Reader<'_> {
             }
             return;
         };
+        if !section.is_of(self.unit.kind) {
+            let (name, kind) = (section.name(), split_type(&self.unit.name).map_or("service", |(_, kind)| kind));
+            let text = format!("{}= stands in section [{name}], which a .{kind} has not, and is ignored", entry.key);
+            return self.note(entry.line, text);
+        }
         let Some(row) = directive::find(section, &entry.key) else {
             if entry.key.starts_with("X-") {
                 return;
@@ -164,7 +181,7 @@ impl Reader<'_> {
     }
 
     fn unknown_section(&mut self, entry: &Entry) {
-        let text = match nearest(&entry.section, ["Unit", "Service", "Install", "X-MMOS"]) {
+        let text = match nearest(&entry.section, ["Unit", "Service", "Socket", "Timer", "Install", "X-MMOS"]) {
             Some(meant) => {
                 format!("{}= stands in the unknown section [{}]: did you mean [{meant}]?", entry.key, entry.section)
             }
@@ -193,13 +210,25 @@ impl Reader<'_> {
             Key::Service(key) => self.obey_service(key, entry),
             Key::Exec(key) => self.obey_exec(key, entry),
             Key::Resource(key) => self.obey_resource(key, entry),
+            Key::Socket(key) => self.obey_socket(key, entry),
+            Key::Timer(key) => self.obey_timer(key, entry),
             Key::Mmos(key) => self.obey_mmos(key, entry),
         }
     }
 
     fn finish(mut self) -> Unit {
-        if self.unit.kind == Kind::Target {
-            return self.unit;
+        match self.unit.kind {
+            Kind::Service => {}
+            Kind::Target => return self.unit,
+            Kind::Socket => {
+                self.finish_socket();
+                self.finish_streams();
+                return self.unit;
+            }
+            Kind::Timer => {
+                self.finish_timer();
+                return self.unit;
+            }
         }
         let type_line = self.type_line;
         let restart_line = self.restart_line;
@@ -271,10 +300,7 @@ impl Reader<'_> {
                 sandbox.protect_home = ProtectHome::ReadOnly;
             }
         }
-        if !self.error_given {
-            // systemd.exec(5): StandardError= defaults to inherit, that is, to what StandardOutput= is.
-            service.error = service.output.clone();
-        }
+        self.finish_streams();
         self.unit
     }
 }

@@ -214,3 +214,61 @@ proptest! {
         prop_assert!(!unit.service.start.is_empty() || unit.refused.is_some() || unit.service.kind == ServiceType::Oneshot);
     }
 }
+
+#[test]
+fn a_socket_is_read_whole() {
+    use crate::unit::socket::{OptionValue, SocketOption};
+    let text = "[Socket]\nListenStream=/run/%p\nListenDatagram=@x\nListenStream=\nListenStream=8080\nListenFIFO=/run/f\n\
+                SocketMode=0600\nSocketUser=root\nBindIPv6Only=ipv6-only\nFileDescriptorName=door\nKeepAliveTimeSec=90s\n\
+                ReceiveBuffer=64K\nIPTOS=low-delay\nTriggerLimitBurst=7\nExecStartPre=/bin/mkdir /x\nPrivateTmp=yes\n\
+                TimeoutSec=3\nMessageQueueMaxMessages=4\nBacklog=4294967295\n";
+    let unit = parse("x.socket", Path::new("/u"), text, &Machine::default());
+    assert_eq!((unit.refused.as_deref(), unit.notes.as_slice()), (None, [].as_slice()));
+    let socket = unit.socket.as_ref().unwrap();
+    let listens: Vec<String> = socket.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listens, ["ListenStream=8080", "ListenFIFO=/run/f"]);
+    assert_eq!((socket.mode, socket.ipv6_only, socket.backlog), (0o600, Some(true), i32::MAX));
+    assert_eq!((socket.trigger_burst(), socket.poll_burst()), (7, 15));
+    assert_eq!(
+        socket.options,
+        [
+            (SocketOption::KeepAliveTimeSec, OptionValue::Number(90)),
+            (SocketOption::ReceiveBuffer, OptionValue::Number(65536)),
+            (SocketOption::IpTos, OptionValue::Number(16)),
+        ]
+    );
+    assert_eq!((unit.service.start_pre.len(), unit.service.timeout_start), (1, Span::seconds(3)));
+    assert!(unit.service.sandbox.as_ref().unwrap().private_tmp);
+    let names: Vec<&str> = unit.named(Relation::Triggers).map(|reference| reference.name.as_str()).collect();
+    assert_eq!(names, ["x.service"]);
+    assert_eq!(unit.named(Relation::Before).count(), 1);
+}
+
+#[test]
+fn sockets_and_timers_that_could_not_do_their_work_are_refused() {
+    for (name, text, said) in [
+        ("x.socket", "[Socket]\nAccept=yes\n", "there is no ListenStream= or its like"),
+        ("x.socket", "[Socket]\nListenStream=80\nAccept=yes\nService=y.service\n", "goes without Service="),
+        ("x.socket", "[Socket]\nListenFIFO=/x\nAccept=yes\n", "not with ListenFIFO=/x"),
+        ("x.socket", "[Socket]\nListenStream=vsock::1\n", "virtual machine"),
+        ("x.socket", "[Socket]\nListenMessageQueue=/x\n", "ListenMessageQueue= is not supported yet"),
+        ("x.socket", "[Socket]\nListenStream=80\nSocketMode=rw\n", "not an octal mode"),
+        ("x.timer", "[Timer]\nUnit=y.service\n", "there is no OnBootSec= or its like"),
+        ("x.timer", "[Timer]\nOnBootSec=1\nUnit=y.timer\n", "not the name of a unit that a timer can start"),
+        ("x.timer", "[Timer]\nOnCalendar=daily\n", "no clock that is right"),
+        ("x.service", "[Service]\nType=oneshot\nExecStart=/x\n[X-MMOS]\nReadyFD=3\n", "ReadyFD= goes with"),
+        ("x.service", "[Service]\nExecStart=/x\n[X-MMOS]\nReadyFD=2\n", "from 3 to 255 is due"),
+    ] {
+        let unit = parse(name, Path::new("/u"), text, &Machine::default());
+        let refused = unit.refused.unwrap_or_default();
+        assert!(refused.contains(said), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn a_section_of_another_type_of_unit_is_not_obeyed() {
+    let text = "[Socket]\nListenStream=80\n[Service]\nExecStart=/x\n";
+    let unit = parse("x.socket", Path::new("/u"), text, &Machine::default());
+    assert!(unit.service.start.is_empty());
+    assert_eq!(unit.notes[0].text, "ExecStart= stands in section [Service], which a .socket has not, and is ignored");
+}

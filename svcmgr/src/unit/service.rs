@@ -100,6 +100,8 @@ pub enum Input {
     Tty,
     /// What `StandardInputText=` and `StandardInputData=` say.
     Data,
+    /// Its socket: the connection, or the only one that it has.
+    Socket,
     /// A file.
     File(Box<str>),
 }
@@ -135,6 +137,8 @@ pub enum Output {
     Tty,
     /// Its log.
     Log,
+    /// Its socket, as [`Input::Socket`].
+    Socket,
     /// The kernel's log.
     Kmsg,
     /// Its log, and the console.
@@ -349,6 +353,13 @@ impl Service {
             || self.store_max > 0
             || self.resources.as_ref().is_some_and(|resources| resources.watches_memory())
             || self.sandbox.as_ref().is_some_and(|sandbox| sandbox.private_tmp)
+    }
+
+    /// Whether a socket has any commands.
+    pub fn has_commands(&self) -> bool {
+        [&self.condition, &self.start_pre, &self.start_post, &self.stop, &self.stop_post]
+            .iter()
+            .any(|list| !list.is_empty())
     }
 
     /// How long to wait before the `n`-th restart in a row (from 0): grows from `RestartSec=` to

@@ -145,6 +145,7 @@ impl RealHost {
             kept.sort_by_key(|one| one.serial);
         }
         self.restore_readiness(machine, stored);
+        self.restore_sockets(machine, stored);
     }
 }
 

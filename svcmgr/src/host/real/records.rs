@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::RealHost;
+use crate::host::Host;
 use crate::machine::{BootSummary, UnitState};
 
 impl RealHost {
@@ -25,6 +26,19 @@ impl RealHost {
             }
         }
         states
+    }
+
+    /// When the first supervisor of this boot began (`CLOCK_MONOTONIC`): now, if this is the first.
+    pub fn startup(&self) -> u64 {
+        let path = self.run.join("startup");
+        if let Some(known) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
+            return known;
+        }
+        let now = self.now().mono;
+        if let Err(error) = fs::write(&path, format!("{now}\n")) {
+            log::warn!("when the supervisor began cannot be written down: {error}; OnStartupSec= counts from its next");
+        }
+        now
     }
 
     /// How the boot went, if it was complete before the supervisor died.

@@ -45,6 +45,7 @@ impl Machine {
         // By what was written down, before anything moves because of others.
         for id in taken_over {
             self.resume(*id);
+            self.resume_trigger(*id);
             // Nobody heard it meanwhile.
             let span =
                 self.state(*id).and_then(|state| state.watchdog).or(self.unit(*id).and_then(|u| u.service.watchdog));

@@ -10,7 +10,7 @@ use crate::unit::StartType;
 impl Machine {
     /// Starts a unit and what it needs. The answer comes as an action.
     pub fn request_start(&mut self, id: UnitId, waiter: WaiterId, now: Now) -> Result<(), Refusal> {
-        self.may_start(id)?;
+        self.may_be_started(id)?;
         self.wait(id, waiter, Wish::Up);
         if !matches!(self.phase(id), Phase::Inactive | Phase::Failed) {
             self.events.push_back((id, Event::Start { fresh: true }));
@@ -32,7 +32,7 @@ impl Machine {
 
     /// Stops a unit and what requires it, and starts them again. The answer comes as an action.
     pub fn request_restart(&mut self, id: UnitId, waiter: WaiterId, now: Now) -> Result<(), Refusal> {
-        self.may_start(id)?;
+        self.may_be_started(id)?;
         self.wait(id, waiter, Wish::Up);
         let again = self.dependants(id, false);
         self.events.extend(again.iter().map(|other| (*other, Event::Restart)));
@@ -48,7 +48,8 @@ impl Machine {
         Ok(())
     }
 
-    pub(super) fn may_start(&self, id: UnitId) -> Result<(), Refusal> {
+    /// Whether a unit may be started at all.
+    pub fn may_be_started(&self, id: UnitId) -> Result<(), Refusal> {
         if self.ending {
             return Err(Refusal::Ending);
         }

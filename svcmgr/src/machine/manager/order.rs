@@ -49,6 +49,9 @@ impl Machine {
         if let Some(reason) = &node.impossible {
             return Some(reason.clone());
         }
+        if let Some(reason) = self.is_run_without(id) {
+            return Some(reason);
+        }
         if let Some(other) = node.requisite.iter().find(|other| !self.is_up_or_awaited(id, **other)) {
             let name = self.unit(*other).map_or("?", |unit| unit.name.as_str());
             return Some(format!(

@@ -1,7 +1,7 @@
 //! How a run of a unit goes on: from one command to the next, up, down, and to what it is to be after that.
 
 use super::{CommandRef, Phase, Role, Step, UnitAction};
-use crate::machine::{Exit, Goal, Outcome, Said};
+use crate::machine::{Exit, Goal, Outcome, Said, SocketWork};
 use crate::unit::failure::Act;
 use crate::unit::time::Span;
 use crate::unit::{KillMode, Kind, ServiceType, StartLimit};
@@ -55,8 +55,9 @@ impl Step<'_> {
         self.state.exit_signal = None;
         self.state.started_at = Some(self.now.boot);
         match self.unit.kind {
-            Kind::Target => self.up(),
+            Kind::Target | Kind::Timer => self.up(),
             Kind::Service => self.condition(0),
+            Kind::Socket => self.start_pre(0),
         }
     }
 
@@ -97,7 +98,11 @@ impl Step<'_> {
     }
 
     pub(super) fn start_main(&mut self, n: usize) {
-        if n < self.service.start.len() {
+        if self.unit.kind == Kind::Socket {
+            self.state.phase = Phase::StartMain(n);
+            self.state.deadline = None;
+            self.actions.push(UnitAction::Sockets(SocketWork::Open));
+        } else if n < self.service.start.len() {
             self.state.phase = Phase::StartMain(n);
             self.spawn(Role::Main, CommandRef::Start(n), self.service.timeout_start);
         } else {
@@ -132,6 +137,9 @@ impl Step<'_> {
             self.actions.push(UnitAction::WatchEmpty);
         }
         self.state.reason.clear();
+        if self.unit.kind == Kind::Timer {
+            return self.begin_timer();
+        }
         if self.state.restarts > 0 && self.state.main.is_some() {
             self.deadline(steady_after(self.unit.limit));
         } else {
@@ -146,6 +154,9 @@ impl Step<'_> {
     /// Stopping it was called off before anything was told.
     pub(super) fn up_again(&mut self) {
         self.state.phase = Phase::Active;
+        if self.unit.kind == Kind::Timer {
+            return self.schedule();
+        }
         self.state.runtime_at = self.service.runtime_max.after(self.now.mono);
         self.wind_watchdog();
         // It was not asked whether all of it is gone, meanwhile.
@@ -166,7 +177,7 @@ impl Step<'_> {
     }
 
     pub(super) fn stop_command(&mut self, n: usize) {
-        if self.unit.kind == Kind::Target {
+        if matches!(self.unit.kind, Kind::Target | Kind::Timer) {
             return self.settle();
         }
         if n < self.service.stop.len() {
@@ -185,6 +196,10 @@ impl Step<'_> {
     }
 
     pub(super) fn terminate(&mut self) {
+        // It has never had a process.
+        if self.unit.kind == Kind::Socket && !self.service.has_commands() {
+            return self.stop_post(0);
+        }
         // There is nobody left who would be told first.
         if self.service.kill_mode == KillMode::Mixed && self.none_is_known() {
             return self.kill(Phase::StopKill);
@@ -213,6 +228,9 @@ impl Step<'_> {
     }
 
     pub(super) fn stop_post(&mut self, n: usize) {
+        if n == 0 && self.unit.kind == Kind::Socket {
+            self.actions.push(UnitAction::Sockets(SocketWork::Close));
+        }
         if n < self.service.stop_post.len() {
             self.state.phase = Phase::StopPost(n);
             self.spawn(Role::Control, CommandRef::StopPost(n), self.service.timeout_stop);
@@ -248,7 +266,8 @@ impl Step<'_> {
             (Goal::Up, None) if has_failed => self.rest(Phase::Failed, &reason),
             (Goal::Up, None) => self.rest(Phase::Done, &reason),
         }
-        if self.service.leaves_something() {
+        let has_connection = self.state.connection.take().is_some();
+        if self.service.leaves_something() || has_connection {
             let restarting = matches!(self.state.phase, Phase::Queued | Phase::Backoff);
             self.actions.push(UnitAction::Clean { restarting });
         }

@@ -5,6 +5,8 @@ use crate::unit::condition::ConditionKind;
 use crate::unit::directories::DirectoryKind;
 use crate::unit::limit::Resource;
 use crate::unit::resources::{Amounts, IoLimit, Weights};
+use crate::unit::socket::{ListenKind, SocketOption};
+use crate::unit::timer::TimerBase;
 
 /// A directive that is obeyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +19,10 @@ pub enum Key {
     Exec(ExecKey),
     /// `[Service]`: what its cgroup may use.
     Resource(ResourceKey),
+    /// `[Socket]`.
+    Socket(SocketKey),
+    /// `[Timer]`.
+    Timer(TimerKey),
     /// `[X-MMOS]`.
     Mmos(MmosKey),
 }
@@ -85,6 +91,7 @@ pub enum ServiceKey {
     FileDescriptorStoreMax,
     FileDescriptorStorePreserve,
     NonBlocking,
+    Sockets,
 }
 
 /// Of `[Service]`: what its processes run in.
@@ -206,6 +213,47 @@ pub enum ResourceKey {
     Io(IoLimit),
     Delegate,
     OomPolicy,
+}
+
+/// Of `[Socket]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the directive of its own name")]
+pub enum SocketKey {
+    Listen(ListenKind),
+    Option(SocketOption),
+    Accept,
+    Backlog,
+    BindIpv6Only,
+    DirectoryMode,
+    FileDescriptorName,
+    FlushPending,
+    MaxConnections,
+    MaxConnectionsPerSource,
+    PipeSize,
+    PollLimitBurst,
+    PollLimitIntervalSec,
+    RemoveOnStop,
+    Service,
+    SocketGroup,
+    SocketMode,
+    SocketProtocol,
+    SocketUser,
+    Symlinks,
+    TriggerLimitBurst,
+    TriggerLimitIntervalSec,
+    Writable,
+}
+
+/// Of `[Timer]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the directive of its own name")]
+pub enum TimerKey {
+    On(TimerBase),
+    OnCalendar,
+    FixedRandomDelay,
+    RandomizedDelaySec,
+    RemainAfterElapse,
+    Unit,
 }
 
 /// Of `[X-MMOS]`.

@@ -1,97 +1,37 @@
-//! [Socket], [Timer], and our own [X-MMOS].
+//! [Timer]: systemd.timer(5); and our own [X-MMOS].
 
-use super::Support::Ignored;
-use super::{Directive, Key, MmosKey as K, Support, row};
+use super::Support::{Ignored, Implied};
+use super::{Directive, Key, MmosKey as K, Support, TimerKey as T, row};
+use crate::unit::timer::TimerBase as B;
 
-const LATER: Support = Ignored("units of this type are not read yet");
+const CLOCK: Support = Ignored("the timer does not elapse when the clock is set");
 
 const fn yes(key: K) -> Support {
     Support::Yes(Key::Mmos(key))
 }
 
-// Sorted by name: a test sees to it.
-#[rustfmt::skip]
-pub(super) static SOCKET: &[Directive] = &[
-    row("Accept", LATER),
-    row("Backlog", LATER),
-    row("BindIPv6Only", LATER),
-    row("BindToDevice", LATER),
-    row("Broadcast", LATER),
-    row("DeferAcceptSec", LATER),
-    row("DirectoryMode", LATER),
-    row("ExecStartPost", LATER),
-    row("ExecStartPre", LATER),
-    row("ExecStopPost", LATER),
-    row("ExecStopPre", LATER),
-    row("FileDescriptorName", LATER),
-    row("FlushPending", LATER),
-    row("FreeBind", LATER),
-    row("IPTOS", LATER),
-    row("IPTTL", LATER),
-    row("KeepAlive", LATER),
-    row("KeepAliveIntervalSec", LATER),
-    row("KeepAliveProbes", LATER),
-    row("KeepAliveTimeSec", LATER),
-    row("ListenDatagram", LATER),
-    row("ListenFIFO", LATER),
-    row("ListenMessageQueue", LATER),
-    row("ListenNetlink", LATER),
-    row("ListenSequentialPacket", LATER),
-    row("ListenSpecial", LATER),
-    row("ListenStream", LATER),
-    row("ListenUSBFunction", LATER),
-    row("Mark", LATER),
-    row("MaxConnections", LATER),
-    row("MaxConnectionsPerSource", LATER),
-    row("MessageQueueMaxMessages", LATER),
-    row("MessageQueueMessageSize", LATER),
-    row("NoDelay", LATER),
-    row("PassCredentials", LATER),
-    row("PassPacketInfo", LATER),
-    row("PassSecurity", LATER),
-    row("PipeSize", LATER),
-    row("Priority", LATER),
-    row("ReceiveBuffer", LATER),
-    row("RemoveOnStop", LATER),
-    row("ReusePort", LATER),
-    row("SELinuxContextFromNet", LATER),
-    row("SendBuffer", LATER),
-    row("Service", LATER),
-    row("SmackLabel", LATER),
-    row("SmackLabelIPIn", LATER),
-    row("SmackLabelIPOut", LATER),
-    row("SocketGroup", LATER),
-    row("SocketMode", LATER),
-    row("SocketProtocol", LATER),
-    row("SocketUser", LATER),
-    row("Symlinks", LATER),
-    row("TCPCongestion", LATER),
-    row("TimeoutSec", LATER),
-    row("Timestamping", LATER),
-    row("Transparent", LATER),
-    row("TriggerLimitBurst", LATER),
-    row("TriggerLimitIntervalSec", LATER),
-    row("Writable", LATER),
-];
+const fn timer(key: T) -> Support {
+    Support::Yes(Key::Timer(key))
+}
 
 // Sorted by name: a test sees to it.
 #[rustfmt::skip]
 pub(super) static TIMER: &[Directive] = &[
-    row("AccuracySec", LATER),
-    row("FixedRandomDelay", LATER),
-    row("OnActiveSec", LATER),
-    row("OnBootSec", LATER),
-    row("OnCalendar", LATER),
-    row("OnClockChange", LATER),
-    row("OnStartupSec", LATER),
-    row("OnTimezoneChange", LATER),
-    row("OnUnitActiveSec", LATER),
-    row("OnUnitInactiveSec", LATER),
-    row("Persistent", LATER),
-    row("RandomizedDelaySec", LATER),
-    row("RemainAfterElapse", LATER),
-    row("Unit", LATER),
-    row("WakeSystem", LATER),
+    row("AccuracySec", Implied("timers are exact")),
+    row("FixedRandomDelay", timer(T::FixedRandomDelay)),
+    row("OnActiveSec", timer(T::On(B::OnActiveSec))),
+    row("OnBootSec", timer(T::On(B::OnBootSec))),
+    row("OnCalendar", Support::Partly(Key::Timer(T::OnCalendar), "a device on the line may have no clock that is right, so the timer elapses by its other settings alone; one that has no others is refused")),
+    row("OnClockChange", CLOCK),
+    row("OnStartupSec", timer(T::On(B::OnStartupSec))),
+    row("OnTimezoneChange", CLOCK),
+    row("OnUnitActiveSec", timer(T::On(B::OnUnitActiveSec))),
+    row("OnUnitInactiveSec", timer(T::On(B::OnUnitInactiveSec))),
+    row("Persistent", Implied("matters with OnCalendar= alone")),
+    row("RandomizedDelaySec", timer(T::RandomizedDelaySec)),
+    row("RemainAfterElapse", timer(T::RemainAfterElapse)),
+    row("Unit", timer(T::Unit)),
+    row("WakeSystem", Ignored("a machine that sleeps is not woken: the timer elapses once it is awake, and as much later")),
 ];
 
 // Sorted by name: a test sees to it.

@@ -41,7 +41,7 @@ pub(super) static SERVICE: &[Directive] = &[
     row("RootDirectoryStartOnly", Implied("matters with RootDirectory= alone")),
     row("RuntimeMaxSec", yes(K::RuntimeMaxSec)),
     row("RuntimeRandomizedExtraSec", Ignored("the service ends exactly after RuntimeMaxSec=")),
-    row("Sockets", Refused("the service would lack its sockets")),
+    row("Sockets", yes(K::Sockets)),
     row("StartLimitAction", yes(K::StartLimitAction)),
     row("StartLimitBurst", yes(K::StartLimitBurst)),
     row("StartLimitInterval", yes(K::StartLimitInterval)),

@@ -3,6 +3,7 @@
 use link::nearest::nearest;
 
 use super::{Reader, values};
+use crate::unit::Relation;
 use crate::unit::command::Command;
 use crate::unit::directive::ServiceKey;
 use crate::unit::service::{ExitSet, FailureMode, KillMode, NotifyAccess, Preserve, Restart, Service, ServiceType};
@@ -147,6 +148,11 @@ impl Reader<'_> {
                     None if matches!(value, "restart" | "") => Preserve::Restart,
                     None => return self.unknown_value(entry, &["no", "restart", "yes"]),
                 };
+            }
+            ServiceKey::Sockets => {
+                for relation in [Relation::TriggeredBy, Relation::Wants, Relation::After] {
+                    self.references(relation, entry);
+                }
             }
             ServiceKey::NonBlocking => {
                 if let Some(yes) = self.boolean(entry) {

@@ -34,10 +34,12 @@ impl Reader<'_> {
             "" | "null" => Input::Null,
             "tty" | "tty-force" | "tty-fail" => Input::Tty,
             "data" => Input::Data,
+            "socket" => Input::Socket,
             other => match other.strip_prefix("file:") {
                 Some(path) if path.starts_with('/') => Input::File(path.into()),
                 _ => {
-                    let text = format!("StandardInput={other} is not supported yet; null, tty, data and file:/… are");
+                    let text =
+                        format!("StandardInput={other} is not supported yet; null, tty, data, socket and file:/… are");
                     return self.refuse(entry.line, text);
                 }
             },
@@ -46,16 +48,11 @@ impl Reader<'_> {
 
     pub(super) fn output(&mut self, key: ExecKey, entry: &Entry) {
         let Some(value) = self.resolved(entry) else { return };
-        let service = &self.unit.service;
-        let inherited = match (key, &service.input) {
-            (ExecKey::StandardError, _) => service.output.clone(),
-            (_, Input::Tty) => Output::Tty,
-            // systemd.exec(5): inherit of a null input is the journal.
-            (_, Input::Null | Input::Data | Input::File(_)) => Output::Log,
-        };
+        let follows = value == "inherit" || value.is_empty();
         let output = match value.as_str() {
-            "" | "journal" | "syslog" => Output::Log,
-            "inherit" => inherited,
+            // What else it may be is known at the end.
+            "" | "inherit" | "journal" | "syslog" => Output::Log,
+            "socket" => Output::Socket,
             "null" => Output::Null,
             "tty" => Output::Tty,
             "kmsg" => Output::Kmsg,
@@ -72,10 +69,27 @@ impl Reader<'_> {
             },
         };
         if key == ExecKey::StandardError {
-            self.error_given = true;
+            self.error_given = !follows;
             self.unit.service.error = output;
         } else {
+            self.output_follows = follows;
             self.unit.service.output = output;
+        }
+    }
+
+    /// systemd.exec(5): output is where input is from, where that has two directions, unless something else is said;
+    /// errors are where output is.
+    pub(super) fn finish_streams(&mut self) {
+        let service = &mut self.unit.service;
+        if self.output_follows {
+            service.output = match service.input {
+                Input::Tty => Output::Tty,
+                Input::Socket => Output::Socket,
+                Input::Null | Input::Data | Input::File(_) => Output::Log,
+            };
+        }
+        if !self.error_given {
+            service.error = service.output.clone();
         }
     }
 }

@@ -99,7 +99,7 @@ impl Reader<'_> {
         }
     }
 
-    fn references(&mut self, relation: Relation, entry: &Entry) {
+    pub(super) fn references(&mut self, relation: Relation, entry: &Entry) {
         // systemd.unit(5): dependencies cannot be reset by an empty assignment.
         let Some(value) = self.resolved(entry) else { return };
         let file = self.files.get(self.file).filter(|_| self.file > 0).cloned();
