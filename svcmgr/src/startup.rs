@@ -119,6 +119,10 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     if let Some(path) = kmsg {
         daemon.open_kmsg(&path);
     }
+    if !taken_over.is_empty() {
+        // What they said meanwhile is read soon, and what the kernel said before is to stand before it.
+        daemon.hear_kernel();
+    }
     daemon.crashes = Some(options.crashes());
     open_journal(&mut daemon, options, &mut handover.stored);
     daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);
