@@ -123,6 +123,7 @@ fn boot(settings: &mut Settings) -> Result<Never, Reason> {
     drop(targets);
     switch::free_initramfs(&initramfs);
     drop(initramfs);
+    log::info!("root in place: executing {}", paths::ROOT_INIT);
     Err(switch::execute(paths::ROOT_INIT).into())
 }
 

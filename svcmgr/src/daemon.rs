@@ -52,6 +52,8 @@ pub struct Daemon {
     pub unreported: BTreeMap<(UnitId, Role), u64>,
     /// The kernel's log, if it is read and could be opened.
     pub kmsg: Option<Kmsg>,
+    /// When the kernel's lines are to be read at the latest (`CLOCK_BOOTTIME`), if there are any.
+    kernel_due: Option<u64>,
     /// `/dev/log` and the journal's native socket.
     pub inlets: Inlets,
     /// Streams to the journal.
@@ -82,6 +84,7 @@ impl Daemon {
             mode,
             unreported: BTreeMap::new(),
             kmsg: None,
+            kernel_due: None,
             inlets: Inlets::default(),
             streams: Streams::default(),
             crashes: None,
@@ -129,14 +132,13 @@ impl Daemon {
                     std::thread::sleep(std::time::Duration::from_millis(100));
                 }
             }
-            self.hear_logs();
+            let tokens: Vec<(Token, EventFlags)> =
+                events.iter().filter_map(|event| Some((Token::from_data(event.data)?, event.flags))).collect();
+            self.hear_logs(tokens.iter().any(|(token, _)| token.brings_lines()));
             // Last words count: what a service said before it ended is heard before its end is seen.
             self.hear_notify();
-            for event in &events {
-                let (flags, data) = (event.flags, event.data);
-                if let Some(token) = Token::from_data(data) {
-                    self.dispatch(token, flags);
-                }
+            for (token, flags) in tokens {
+                self.dispatch(token, flags);
             }
         }
     }
@@ -146,7 +148,8 @@ impl Daemon {
             Token::Init => self.hear_init(flags),
             Token::Signals => self.hear_signals(),
             // Heard before all others.
-            Token::Notify | Token::Kmsg | Token::Syslog | Token::Journal => {}
+            Token::Notify | Token::Syslog | Token::Journal => {}
+            Token::Kmsg => self.note_kernel(),
             Token::Streams => self.accept_streams(),
             Token::Stream(id) => self.read_stream(id),
             Token::Listener => self.accept(),
@@ -188,6 +191,7 @@ impl Daemon {
             self.supervisor.host.pipes.next_opening(),
             self.streams.next_opening(),
             self.supervisor.host.store.next_deadline(),
+            self.kernel_due,
         ];
         // Theirs is the clock that goes on while the machine sleeps.
         let logs = logs.into_iter().flatten().min().map(|at| now.saturating_add(at.saturating_sub(boot)));

@@ -124,6 +124,10 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
         daemon.open_kmsg(&path);
     }
     daemon.supervisor.jobs.set_delay(options.patience.saturating_mul(1_000_000));
+    if !taken_over.is_empty() {
+        // What they said meanwhile is read soon, and what the kernel said before is to stand before it.
+        daemon.hear_kernel();
+    }
     daemon.crashes = Some(options.crashes());
     open_journal(&mut daemon, options, &mut handover.stored);
     daemon.restore_streams(options.run.join("streams"), &mut handover.stored);

@@ -19,6 +19,8 @@ pub enum Purpose {
     Test,
     /// Building, and all that ours is measured beside.
     Bench,
+    /// Booting, and the inits that ours is measured beside.
+    Boot,
     /// Building fuzzers.
     Fuzz,
     /// Counting instructions.
@@ -58,6 +60,13 @@ const BENCH: [(&str, &str); 3] = [
     ("squashfs-tools", "mksquashfs and unsquashfs"),
     ("util-linux", "chrt, which runs what is measured ahead of other work"),
 ];
+const BOOT: [(&str, &str); 5] = [
+    ("busybox-static", "the services that are measured, and an init"),
+    ("cpio", "an initramfs that is the root itself"),
+    ("runit", "an init to compare with"),
+    ("s6", "an init to compare with"),
+    ("systemd", "an init to compare with"),
+];
 const INSTRUCTIONS: [(&str, &str); 2] = [
     ("valgrind", "counts instructions"),
     ("libc6-dbg", "names of libc's functions, without which valgrind does not start"),
@@ -74,7 +83,7 @@ const FUZZ: [(&str, &str); 3] = [
 /// Without root and without sudo, with the one line that has to be run.
 pub fn install(purpose: Purpose) -> anyhow::Result<()> {
     let mut wanted: Vec<&str> = BUILD.iter().map(|(name, _)| *name).collect();
-    if matches!(purpose, Purpose::Run | Purpose::Test) {
+    if matches!(purpose, Purpose::Run | Purpose::Test | Purpose::Boot) {
         wanted.extend(RUN.map(|(name, _)| name));
     }
     if purpose == Purpose::Test {
@@ -82,6 +91,9 @@ pub fn install(purpose: Purpose) -> anyhow::Result<()> {
     }
     if purpose == Purpose::Bench {
         wanted.extend(BENCH.map(|(name, _)| name));
+    }
+    if purpose == Purpose::Boot {
+        wanted.extend(BOOT.map(|(name, _)| name));
     }
     if purpose == Purpose::Instructions {
         wanted.extend(INSTRUCTIONS.map(|(name, _)| name));
@@ -144,10 +156,18 @@ fn has_package_lists() -> bool {
     lists.unwrap_or(false)
 }
 
-/// Whether `mmos-image` has fetched what it needs before; its cache, as `CONTRIBUTING.md` describes it.
-fn has_cached_packages() -> bool {
+/// Where packages, kernels and roots are kept, as `CONTRIBUTING.md` describes it.
+///
+/// # Errors
+/// Where neither `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn cache() -> anyhow::Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
-    base.is_some_and(|base| std::fs::read_dir(base.join("mmos/debs")).is_ok_and(|mut debs| debs.next().is_some()))
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set: where is the cache to be?")?.join("mmos"))
+}
+
+/// Whether `mmos-image` has fetched what it needs before.
+fn has_cached_packages() -> bool {
+    cache().is_ok_and(|cache| std::fs::read_dir(cache.join("debs")).is_ok_and(|mut debs| debs.next().is_some()))
 }

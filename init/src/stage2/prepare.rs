@@ -27,7 +27,7 @@ pub fn all() -> Vec<String> {
     };
     // Ctrl-alt-del becomes SIGINT to us, instead of an immediate restart.
     note("ctrl-alt-del stays the kernel's", rustix::system::reboot(RebootCommand::CadOff).map_err(Into::into));
-    note("no cgroups, so services are told apart by process groups", cgroups(Path::new(CGROUPS), Path::new(OURS)));
+    note("no cgroups, so services are told apart by process groups", cgroups(Path::new(OURS)));
     note("no pseudoterminals", mounted("devpts", "/dev/pts", NO_EXEC, c"gid=5,mode=0620,ptmxmode=0666"));
     note("no shared memory", mounted("tmpfs", "/dev/shm", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777"));
     note("no host name", host_name(Path::new("/etc/hostname")));
@@ -44,33 +44,19 @@ fn mounted(kind: &str, target: &str, flags: MountFlags, options: &CStr) -> io::R
     Ok(early::mount(kind, target, flags, options)?)
 }
 
-/// The unified hierarchy, with all controllers there are for the supervisor's part of it
-/// (`Documentation/admin-guide/cgroup-v2.rst`).
-fn cgroups(root: &Path, ours: &Path) -> io::Result<()> {
+/// The unified hierarchy, with a folder for the supervisor (`Documentation/admin-guide/cgroup-v2.rst`). Which controllers
+/// there are in it is the supervisor's to say, once a service needs one: each makes every cgroup dearer.
+fn cgroups(ours: &Path) -> io::Result<()> {
     let flags = NO_EXEC | MountFlags::NODEV;
     if !early::is_mount_point(CGROUPS) {
         early::mount("cgroup2", CGROUPS, flags, c"nsdelegate,memory_recursiveprot")
             // The options came with 4.13 and 5.7.
             .or_else(|_| early::mount("cgroup2", CGROUPS, flags, c""))?;
     }
-    delegate(root)?;
     match std::fs::create_dir(ours) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
-    delegate(ours)
-}
-
-/// Hands each controller of `group` to its children; one that cannot be is left out.
-fn delegate(group: &Path) -> io::Result<()> {
-    let control = group.join("cgroup.subtree_control");
-    for controller in std::fs::read_to_string(group.join("cgroup.controllers"))?.split_whitespace() {
-        // One at a time: the kernel takes a list as a whole, or nothing of it.
-        if let Err(error) = std::fs::write(&control, format!("+{controller}")) {
-            log::debug!("cgroup controller {controller}: {error}");
-        }
-    }
-    Ok(())
 }
 
 fn host_name(file: &Path) -> io::Result<()> {
@@ -143,15 +129,6 @@ mod tests {
         assert_eq!(host_name_in("# ours\n\n  line-7 \nother\n"), Some("line-7"));
         assert_eq!(host_name_in("\n#\n"), None);
         assert_eq!(host_name_in(&"x".repeat(65)), None);
-    }
-
-    #[test]
-    fn each_controller_is_handed_down_by_itself() {
-        let group = tempfile::tempdir().unwrap();
-        std::fs::write(group.path().join("cgroup.controllers"), "cpu memory pids\n").unwrap();
-        std::fs::write(group.path().join("cgroup.subtree_control"), "").unwrap();
-        delegate(group.path()).unwrap();
-        assert_eq!(std::fs::read_to_string(group.path().join("cgroup.subtree_control")).unwrap(), "+pids");
     }
 
     #[test]

@@ -21,22 +21,44 @@ use crate::log::streams::{Read, Streams};
 const STREAM: &str = "stream:";
 /// Streams that are accepted before others get their turn.
 const ACCEPT_BATCH: usize = 16;
+/// The kernel's lines may wait so long, in microseconds, where nobody else says anything: the kernel keeps them
+/// meanwhile, and services that are on their way need the processor more.
+const KERNEL_LAG: u64 = 50_000;
 
 fn stream_key(id: u32) -> String {
     format!("{STREAM}{id}")
 }
 
 impl Daemon {
-    /// Takes the time for all lines of this turn, and reads what others than services say before these are read: so
-    /// lines have the order of time.
-    pub(super) fn hear_logs(&mut self) {
+    /// Takes the time for all lines of this turn. If it brings any, what others than services say is read before these
+    /// are, and the kernel first: so lines have the order of time.
+    pub(super) fn hear_logs(&mut self, brings_lines: bool) {
         self.time = self.supervisor.host.now().boot;
-        if let Some(kmsg) = &mut self.kmsg {
-            kmsg.drain(&mut self.supervisor.host.store, self.time);
+        if brings_lines || self.kernel_due.is_some_and(|due| due <= self.time) {
+            self.hear_kernel();
+        }
+        if !brings_lines {
+            return;
         }
         for format in [Format::Syslog, Format::Native] {
             let (store, finder) = self.supervisor.host.store_and_finder();
             self.inlets.drain(format, store, self.time, |pid| finder.unit_of(&self.supervisor.machine, pid));
+        }
+    }
+
+    /// The kernel has said something: to be read with the next line of anybody, or a little later.
+    pub(super) fn note_kernel(&mut self) {
+        self.kernel_due.get_or_insert(self.time.saturating_add(KERNEL_LAG));
+    }
+
+    /// Reads what the kernel has said, and has the next of its lines told.
+    pub fn hear_kernel(&mut self) {
+        let Some(kmsg) = &mut self.kmsg else { return };
+        if kmsg.drain(&mut self.supervisor.host.store, self.time) {
+            self.kernel_due = Some(self.time);
+        } else if self.kernel_due.take().is_some() {
+            // Told once, and not with every line.
+            self.watch(self.kmsg.as_ref().map(AsFd::as_fd), Token::Kmsg, EventFlags::IN | EventFlags::ONESHOT);
         }
     }
 
@@ -127,11 +149,12 @@ impl Daemon {
     pub fn open_kmsg(&mut self, path: &Path) {
         match Kmsg::open(path, &mut self.supervisor.host.store) {
             Ok(kmsg) => {
-                if let Err(error) = self.supervisor.host.watch(kmsg.as_fd(), Token::Kmsg, EventFlags::IN) {
+                // What it has said so far waits until the services are on their way.
+                if let Err(error) = self.supervisor.host.watch(kmsg.as_fd(), Token::Kmsg, EventFlags::empty()) {
                     log::error!("{} cannot be watched: {error}", path.display());
                 }
                 self.kmsg = Some(kmsg);
-                self.hear_logs();
+                self.note_kernel();
             }
             Err(error) => log::warn!("{}: {error}; the kernel's lines are not kept", path.display()),
         }

@@ -60,7 +60,13 @@ impl Cgroups {
                 log::warn!("{unit}: {file} of its cgroup cannot be set to {text:?}: {error}; it runs without");
             }
         }
+        if resources.watches_memory()
+            && let Err(error) = self.enable("memory")
+        {
+            log::warn!("{unit}: its memory cannot be watched: {error}; it runs without");
+        }
         if resources.delegate {
+            self.enable_all(unit);
             // cgroup-v2.rst, "Delegation Containment": the folder and these files of it.
             let (uid, gid) = owner.unwrap_or((0, 0));
             for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
@@ -71,7 +77,20 @@ impl Cgroups {
         }
     }
 
-    /// Switches a controller on for the units' cgroups, where PID 1 is none of ours and has not done so.
+    /// Switches all controllers on that there are: whom a cgroup is given may want any of them.
+    fn enable_all(&self, unit: &str) {
+        let all = fs::read_to_string(self.folder.join("cgroup.controllers")).unwrap_or_default();
+        let above = self.folder.parent().map(|folder| folder.join("cgroup.controllers"));
+        let above = above.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let names: BTreeSet<&str> = all.split_whitespace().chain(above.split_whitespace()).collect();
+        for controller in names {
+            if let Err(error) = self.enable(controller) {
+                log::debug!("{unit}: controller {controller}: {error}");
+            }
+        }
+    }
+
+    /// Switches a controller on for the units' cgroups: not before one needs it, since each costs every cgroup.
     fn enable(&self, controller: &str) -> io::Result<()> {
         let is_on = |folder: &Path, file: &str| {
             let text = fs::read_to_string(folder.join(file)).unwrap_or_default();

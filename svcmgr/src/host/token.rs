@@ -32,6 +32,32 @@ pub enum Token {
 }
 
 impl Token {
+    /// Whether what has happened may bring lines into a log, or asks for those that there are.
+    pub fn brings_lines(self) -> bool {
+        match self {
+            Token::Output(_)
+            | Token::Process(..)
+            | Token::Syslog
+            | Token::Journal
+            | Token::Streams
+            | Token::Stream(_)
+            | Token::Client(_) => true,
+            Token::Init
+            | Token::Signals
+            | Token::Notify
+            | Token::Listener
+            | Token::Start(..)
+            | Token::Population(_)
+            | Token::Memory(_)
+            | Token::PidFile(_)
+            | Token::Bus(_)
+            | Token::Kmsg
+            | Token::Kept(_)
+            | Token::Ready(_)
+            | Token::Incoming(_) => false,
+        }
+    }
+
     /// As the kernel keeps it: the kind in the upper half, the number in the lower.
     pub fn data(self) -> EventData {
         let (kind, number) = match self {

@@ -48,18 +48,21 @@ impl Kmsg {
         Ok(Kmsg { fd: rustix::fs::open(path, flags, Mode::empty())?, ring: store.ring(KERNEL) })
     }
 
-    /// Reads what is there, up to a limit; `now` in microseconds of `CLOCK_BOOTTIME`.
-    pub fn drain(&mut self, store: &mut Store, now: u64) {
+    /// Reads what is there, up to a limit; `now` in microseconds of `CLOCK_BOOTTIME`. Whether there may be more.
+    pub fn drain(&mut self, store: &mut Store, now: u64) -> bool {
         let asleep = clock::asleep();
         let mut last = store.get(self.ring).map_or(0, |ring| ring.seq());
         let mut entries = Vec::new();
         let mut buffer = [0; RECORD];
+        let mut more = true;
         for _ in 0..BATCH {
             let read = match rustix::io::read(&self.fd, &mut buffer) {
-                Ok(0) | Err(rustix::io::Errno::AGAIN) => break,
                 // Records were overwritten before they were read: the next read goes on with the oldest there is.
                 Err(rustix::io::Errno::PIPE | rustix::io::Errno::INTR) => continue,
-                Err(_) => break,
+                Ok(0) | Err(_) => {
+                    more = false;
+                    break;
+                }
                 Ok(n) => n,
             };
             let Some(record) = Record::parse(buffer.get(..read).unwrap_or_default()) else { continue };
@@ -78,6 +81,7 @@ impl Kmsg {
         if !entries.is_empty() {
             store.append_numbered(self.ring, entries);
         }
+        more
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what the project measures, each by one command.
 
+mod boot;
 mod compare;
 mod instructions;
 mod measure;
@@ -13,6 +14,8 @@ use clap::Subcommand;
 pub enum Bench {
     /// Time and memory of unpacking a root, beside wimlib and other ways to fill a directory
     Wim(wim::Args),
+    /// Virtual time from the start of init to the last of some services, and memory, beside other inits
+    Boot(boot::Args),
     /// The smallest RAM that a tree boots in, with its image freed while it is unpacked and without
     Memory(memory::Args),
     /// Instructions of the reader, beside those that it took before
@@ -22,6 +25,7 @@ pub enum Bench {
 pub fn bench(command: &Bench) -> anyhow::Result<()> {
     match command {
         Bench::Wim(args) => wim::wim(args),
+        Bench::Boot(args) => boot::boot(args),
         Bench::Memory(args) => memory::memory(args),
         Bench::Instructions(args) => instructions::instructions(args),
     }
