@@ -1,6 +1,5 @@
 //! `mmos-image apply`: a root image into a directory, by the code that unpacks it on the device.
 
-use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -68,7 +67,7 @@ fn open(args: &Args) -> anyhow::Result<wim::Root> {
     }
     // Not through the standard library's own buffer and lock.
     let input = std::io::stdin().as_fd().try_clone_to_owned().context(STDIN)?;
-    Ok(wim::root::open_stream(Box::new(File::from(input)), STDIN, index)?)
+    Ok(wim::root::open_pipe(input, STDIN, index)?)
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {

@@ -169,7 +169,7 @@ fn file_system(args: &Args, found: &wim::FileSystem) -> anyhow::Result<()> {
 }
 
 fn wim_info(args: &Args) -> anyhow::Result<WimInfo> {
-    let wim = crate::open::wim(&args.image)?;
+    let wim = wim::Wim::open_path(&args.image)?;
     let header = wim.header();
     let (compression, chunk_size) = wim.solid().unwrap_or((header.compression, header.chunk_size));
     let shown = || args.image.display().to_string();

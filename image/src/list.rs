@@ -1,25 +1,26 @@
-//! `mmos-image list`: the files of an image in a WIM, like `ls -l`.
+//! `mmos-image list`: the files of an image, like `ls -l`.
 
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
 use serde::Serialize;
+use wim::listing::{Listing, ListingOptions};
 use wim::tree::Inode;
 
 use crate::kind;
+use crate::progress::Bar;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-Columns: mode, links, owner, group, size, path. With --json, one object a line.
+Columns: mode, links, owner, group, size, path. With --json, one object a line. An archive is read to its end for it.
 
 Examples:
   mmos-image list root.wim
   mmos-image list root.wim --json | jq -r 'select(.kind == \"file\" and .size > 1000000) | .path'")]
 pub struct Args {
-    /// The WIM
+    /// The root image: a WIM or an archive, a file or a block device that begins with one
     image: PathBuf,
-    /// Number or name of the image in it; the one marked for booting, or the first, unless given
+    /// Number or name of the image in a WIM; the one marked for booting, or the first, unless given
     #[arg(long, value_name = "N")]
     index: Option<String>,
     /// Print JSON, one object a line
@@ -43,26 +44,27 @@ struct Entry {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let path = || args.image.display().to_string();
-    let wim = crate::open::wim(&args.image)?;
-    let index = wim.select(args.index.as_deref()).with_context(path)?;
-    let tree = wim.tree(index).with_context(path)?;
-    let mut names: Vec<(Vec<u8>, &Inode)> = Vec::new();
-    for (name, n) in tree.names.iter().zip(0..) {
-        if let Some(inode) = usize::try_from(name.inode).ok().and_then(|i| tree.inodes.get(i)) {
-            names.push((tree.path(n), inode));
+    let bar = Bar::new("reading");
+    let progress = |p| bar.set(p);
+    let options = ListingOptions { index: args.index.as_deref(), hash: false, progress: Some(&progress) };
+    let listing = Listing::open(&args.image, &options)?;
+    drop(bar);
+    let mut names: Vec<(Vec<u8>, u64, &Inode)> = Vec::new();
+    for n in (0..).take(listing.tree().names.len()) {
+        if let Some((number, inode)) = listing.inode(n) {
+            names.push((listing.tree().path(n), listing.size(number), inode));
         }
     }
     names.sort_by(|a, b| a.0.cmp(&b.0));
     let mut out = BufWriter::new(std::io::stdout().lock());
-    for (path, inode) in names {
+    for (path, size, inode) in names {
         let entry = Entry {
             path: format!("/{}", String::from_utf8_lossy(&path)),
             kind: kind::word(inode.kind),
             mode: format!("{:04o}", inode.meta.mode),
             uid: inode.meta.uid,
             gid: inode.meta.gid,
-            size: wim.file_size(inode),
+            size,
             links: inode.names.len(),
             modified: inode.meta.modified.seconds,
             xattrs: inode.meta.xattrs.iter().map(|x| String::from_utf8_lossy(&x.name).into_owned()).collect(),

@@ -10,7 +10,6 @@ mod info;
 mod json;
 mod kind;
 mod list;
-mod open;
 mod progress;
 mod verify;
 

@@ -19,7 +19,8 @@ Of a WIM: header, tables, the metadata of all images, the SHA-1 of all contents,
 the integrity table where there is one. Of an archive: the whole stream, with the checksums of its frames. This finds
 damage, not forgery: whoever makes an image makes its hashes.
 
-All that is damaged is listed, with the files that it affects; of an archive, whose stream ends there, the first alone.
+All that is damaged is listed, of a WIM with the files that it affects. An archive is one stream, which ends at the first
+damage; behind it each zstd frame that can be found is checked by itself.
 
 Exit status: 0 sound, 1 damaged or not to be read.
 

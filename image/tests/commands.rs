@@ -77,6 +77,28 @@ fn apply_takes_every_root_format() {
 }
 
 #[test]
+fn an_archive_is_listed_as_the_wim_of_its_tree_is() {
+    let work = tempfile::tempdir().unwrap();
+    let work = work.path();
+    tree(work);
+    done(work, &["capture", "tree", "root.wim"]);
+    let of_wim = done(work, &["list", "root.wim"]);
+    assert!(of_wim.lines().any(|line| line.starts_with("-0644") && line.ends_with(" 10 /sbin/init")), "{of_wim}");
+    let cpio = "cd tree && find . | cpio -o -H newc --quiet";
+    for (name, pack) in [("root.tar.zst", "tar -c -C tree ."), ("root.cpio.zst", cpio)] {
+        let packed = Command::new("sh").args(["-c", pack]).current_dir(work).output().unwrap();
+        if !packed.status.success() && name.contains("cpio") {
+            skip::because("cpio is not installed, so no archive of its is listed");
+            continue;
+        }
+        fs::write(work.join(name), zstd::encode_all(&packed.stdout[..], 1).unwrap()).unwrap();
+        assert_eq!(done(work, &["list", name]), of_wim);
+        let objects = done(work, &["list", name, "--json"]);
+        assert_eq!(objects, done(work, &["list", "root.wim", "--json"]));
+    }
+}
+
+#[test]
 fn apply_unpacks_a_pipable_wim_from_standard_input() {
     let work = tempfile::tempdir().unwrap();
     let work = work.path();

@@ -8,6 +8,7 @@ mod program;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use program::{contents, done, ended, json, other, tar_zst};
 use serde_json::Value;
@@ -233,7 +234,42 @@ fn an_archive_is_checked_to_its_end() {
     for bytes in [&flipped[..], &sound[..sound.len() - 1], &sound[..sound.len() / 2]] {
         fs::write(work.join("bad"), bytes).unwrap();
         let (said, _) = ended(work, 1, &["verify", "bad"]);
-        assert!(said.starts_with("stream: "), "{said}");
+        let frame = format!("bytes 0 to {}: a zstd frame: ", bytes.len());
+        assert!(said.starts_with(&frame) && said.lines().count() == 2, "{said}");
+    }
+    // Frames that are sound, of what is no whole archive.
+    let tar = Command::new("tar").args(["-c", "-C", "tree", "."]).current_dir(work).output().unwrap().stdout;
+    fs::write(work.join("bad"), zstd::encode_all(&tar[..tar.len() / 2], 1).unwrap()).unwrap();
+    let (said, _) = ended(work, 1, &["verify", "bad"]);
+    assert!(said.starts_with("stream: "), "{said}");
+}
+
+#[test]
+fn of_an_archive_in_several_frames_every_damaged_one_is_told() {
+    let work = tempfile::tempdir().unwrap();
+    let work = work.path();
+    tree(work);
+    let tar = Command::new("tar").args(["-c", "-C", "tree", "."]).current_dir(work).output().unwrap().stdout;
+    let mut compressor = zstd::bulk::Compressor::new(1).unwrap();
+    compressor.include_checksum(true).unwrap();
+    let parts = tar.chunks(tar.len() / 6 + 1);
+    let mut frames: Vec<Vec<u8>> = parts.map(|part| compressor.compress(part).unwrap()).collect();
+    // The first one, too, by which the format is known.
+    for damaged in [vec![], vec![2, 4], vec![0, 1, 5]] {
+        for n in &damaged {
+            *frames[*n].last_mut().unwrap() ^= 1;
+        }
+        fs::write(work.join("root"), frames.concat()).unwrap();
+        let verify = ["verify", "root", "--json"];
+        let said = if damaged.is_empty() { done(work, &verify) } else { ended(work, 1, &verify).0 };
+        let outcome: Value = serde_json::from_str(&said).unwrap();
+        let found: Vec<Value> = outcome["damage"].as_array().unwrap().iter().map(|d| d["range"].clone()).collect();
+        let begin = |n: usize| frames[..n].iter().map(Vec::len).sum::<usize>();
+        let expected: Vec<Value> = damaged.iter().map(|n| [begin(*n), begin(*n + 1)].into()).collect();
+        assert_eq!(found, expected, "{said}");
+        for n in &damaged {
+            *frames[*n].last_mut().unwrap() ^= 1;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   file, block device, memory ── source ──► root::open   told apart by content
-//!   pipe, socket ──────────────────────────► root::open_stream   a pipable WIM, unpacked while it arrives
+//!   pipe, socket ── incoming ──────────────► root::open_pipe   a pipable WIM, unpacked while it arrives
 //!                                               │
 //!                        WIM: header, blob table, metadata ──► tree ──► plan ──► workers ─┐
 //!                        tar.zst, cpio.zst: stream ──────────────────────────────────────┤
@@ -36,6 +36,7 @@ pub mod filesystem;
 pub mod fuzz;
 pub mod header;
 mod holes;
+mod incoming;
 pub mod listing;
 mod meta;
 mod metadata;

@@ -4,11 +4,13 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::archive::{self, Archive, Inside};
 use crate::error::Error;
 use crate::filesystem;
+use crate::incoming::{self, GiveUp};
 use crate::reader::Wim;
 use crate::sniff::{self, Outer};
 use crate::source::{FileSource, ReadAt};
@@ -109,12 +111,33 @@ enum Inner {
 }
 
 /// Opens a pipable WIM that arrives from a pipe or a socket: it is read as far as the metadata of the image that `index`
-/// chooses, and the rest while it is unpacked. `name` is what messages call it.
+/// chooses, and the rest while it is unpacked. `name` is what messages call it. However long its sender stalls, an error
+/// of the unpacking is told at once.
 ///
 /// # Errors
 /// When it cannot be read, is no pipable WIM, is cut short or damaged, or has no such image.
-pub fn open_stream(mut stream: Box<dyn Read + Send>, name: &str, index: Option<&str>) -> Result<Root, Error> {
-    let path = PathBuf::from(name);
+pub fn open_pipe(pipe: OwnedFd, name: &str, index: Option<&str>) -> Result<Root, Error> {
+    let path = || PathBuf::from(name);
+    let (incoming, give_up) =
+        incoming::incoming(pipe).map_err(|source| Error::Io { path: path(), action: "wait for".into(), source })?;
+    stream(Box::new(incoming), Some(give_up), path(), index)
+}
+
+/// As [`open_pipe`], of what is no descriptor. It cannot be left alone while it is waited for: an error of the unpacking
+/// is told when the next bytes come, or none.
+///
+/// # Errors
+/// As [`open_pipe`].
+pub fn open_stream(stream: Box<dyn Read + Send>, name: &str, index: Option<&str>) -> Result<Root, Error> {
+    self::stream(stream, None, PathBuf::from(name), index)
+}
+
+fn stream(
+    mut stream: Box<dyn Read + Send>,
+    give_up: Option<GiveUp>,
+    path: PathBuf,
+    index: Option<&str>,
+) -> Result<Root, Error> {
     let mut head = Vec::new();
     let read = stream.by_ref().take(sniff::HEAD as u64).read_to_end(&mut head);
     read.map_err(|source| Error::Io { path: path.clone(), action: "read".into(), source })?;
@@ -123,7 +146,8 @@ pub fn open_stream(mut stream: Box<dyn Read + Send>, name: &str, index: Option<&
         Outer::Zstd => return Err(Error::NoStream { path }),
         Outer::Unknown => return Err(Error::UnknownFormat { path, begins: sniff::words(&head) }),
     }
-    let piped = Piped::open(head, stream, index).map_err(|source| Error::Wim { path: path.clone(), source })?;
+    let piped =
+        Piped::open(head, stream, give_up, index).map_err(|source| Error::Wim { path: path.clone(), source })?;
     Ok(Root { path, source_bytes: 0, inner: Inner::Piped(Box::new(piped)) })
 }
 

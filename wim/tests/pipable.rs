@@ -9,6 +9,7 @@ use std::error::Error as _;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,6 +45,12 @@ fn unpack_stream(
     fs::create_dir_all(target).unwrap();
     let options = UnpackOptions { workers: workers.try_into().ok(), ..UnpackOptions::default() };
     wim::root::open_stream(Box::new(stream), "standard input", index)?.unpack(target, &options)
+}
+
+fn unpack_pipe(pipe: impl Into<OwnedFd>, target: &Path, workers: usize) -> Result<Report, wim::Error> {
+    fs::create_dir_all(target).unwrap();
+    let options = UnpackOptions { workers: workers.try_into().ok(), ..UnpackOptions::default() };
+    wim::root::open_pipe(pipe.into(), "standard input", None)?.unpack(target, &options)
 }
 
 fn cause(error: &wim::Error) -> &WimError {
@@ -150,7 +157,7 @@ fn what_wimlib_sends_through_a_pipe_is_unpacked_while_it_comes() {
             return;
         };
         let out = tempfile::tempdir_in(work.path()).unwrap();
-        unpack_stream(sender.stdout.take().unwrap(), None, out.path(), 2).unwrap();
+        unpack_pipe(sender.stdout.take().unwrap(), out.path(), 2).unwrap();
         assert!(sender.wait().unwrap().success(), "it could send all");
         assert_same(&tree, out.path(), &format!("{compression} from wimlib"));
     }
@@ -169,10 +176,50 @@ fn a_socket_that_stays_open_is_not_waited_for() {
             ours
         });
         let out = work.path().join("out");
-        unpack_stream(theirs, None, &out, 2).unwrap();
+        unpack_pipe(theirs, &out, 2).unwrap();
         assert_same(&tree, &out, "from a socket");
         drop(sender.join().unwrap());
     });
+}
+
+/// What a worker finds is told though the reader waits for bytes that never come.
+#[test]
+fn an_error_is_told_while_the_sender_stalls() {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, image) = (work.path().join("tree"), work.path().join("root.wim"));
+    fs::create_dir(&tree).unwrap();
+    // Together more than a job: the first file goes to a worker when the second one is to be read.
+    for (seed, name) in [(1, "first"), (2, "second")] {
+        fs::write(tree.join(name), contents(seed, 300_000 + seed as usize)).unwrap();
+    }
+    capture(&tree, &image, &options(Compression::None)).unwrap();
+    let sound = fs::read(&image).unwrap();
+    let mut places = [300_001, 300_002].map(|size| blob_of(&sound, size) + 40);
+    places.sort_unstable();
+    let mut bytes = sound.clone();
+    bytes[places[0] + 1000] ^= 1;
+    // The second file never comes to its end.
+    let sent = &bytes[..places[1] + 200_000];
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let senders: [(OwnedFd, Box<dyn Write + Send>); 2] =
+        [(theirs.into(), Box::new(ours)), (reader.into(), Box::new(writer))];
+    for (fd, mut sender) in senders {
+        let out = tempfile::tempdir_in(work.path()).unwrap();
+        let (told, outcome) = std::sync::mpsc::channel();
+        let target = out.path().to_owned();
+        // Not joined: without the error it waits for ever.
+        std::thread::spawn(move || {
+            let root = wim::root::open_pipe(fd, "standard input", None).unwrap();
+            told.send(root.unpack(&target, &UnpackOptions::default())).unwrap();
+        });
+        // Nobody takes the rest where the error comes first.
+        let _ = sender.write_all(sent);
+        let outcome = outcome.recv_timeout(std::time::Duration::from_secs(60)).expect("it is told within a minute");
+        let error = outcome.expect_err("damaged contents");
+        assert!(matches!(cause(&error), WimError::Hash { .. }), "the worker's own error: {error:?}");
+        drop(sender);
+    }
 }
 
 #[test]

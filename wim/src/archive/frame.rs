@@ -62,6 +62,11 @@ impl<'a> Scanner<'a> {
         Scanner { source, at: 0, peeked: Vec::new(), peeked_at: 0 }
     }
 
+    /// Where it stands.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// Goes on at `at`: where a frame of unknown length has turned out to end.
     pub(super) fn resume(&mut self, at: u64) {
         self.at = at;

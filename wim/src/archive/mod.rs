@@ -3,6 +3,7 @@
 
 #[cfg(feature = "fuzz")]
 pub(crate) mod bare;
+mod check;
 mod consumed;
 mod cpio;
 mod decoder;
@@ -27,6 +28,7 @@ use crate::root::{Format, Need, Report, UnpackOptions};
 use crate::source::ReadAt;
 use crate::target::Target;
 use crate::unpack::consume::Holes;
+pub(crate) use check::bad_frames;
 use consumed::Consumed;
 use effort::{Effort, Seen};
 pub(crate) use extract::Extract;

@@ -10,6 +10,8 @@ mod assembly;
 pub(crate) mod consume;
 mod plan;
 mod queue;
+mod room;
+mod sink;
 mod stream;
 mod worker;
 
@@ -63,7 +65,7 @@ impl Prepared {
     pub(crate) fn of(wim: &Wim, tree: Tree) -> Result<Prepared, WimError> {
         let plan = Plan::new(wim, &tree)?;
         let need = Need {
-            bytes: plan::tmpfs_bytes(wim, &tree),
+            bytes: room::tmpfs_bytes(wim, &tree),
             // A name, not an inode, is what tmpfs counts (shmem_link, mm/shmem.c).
             inodes: tree.names.len() as u64,
             working: tree.memory().saturating_add(plan.memory()),

@@ -10,34 +10,33 @@
 //! A stream does not say in advance how large its contents are, but for what its XML data claims. Room is made by the
 //! claim, and contents that exceed it end the unpacking.
 
+mod pool;
 mod reader;
 
 use std::collections::HashMap;
 use std::io::Read;
 use std::num::NonZeroUsize;
-use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
-use super::assembly::Assembly;
 use super::plan::{Item, JOB, Plan};
-use super::queue::Queue;
-use super::worker::Sink;
+use super::sink::Sink;
 use super::{Failure, OpenDirectories, Placer, report};
 use crate::blob::{Blob, Hash, Location};
-use crate::bytes::u32_at;
 use crate::codec::{Codec, Compression};
 use crate::error::WimError;
 use crate::header::{HEADER_LEN, Header};
+use crate::incoming::GiveUp;
 use crate::metadata::{self, MAX_METADATA};
 use crate::name::shown;
 use crate::notes::Notes;
 use crate::pipable::{self, BlobHeader, Forward, Next, Stream};
 use crate::reader::{images, select};
-use crate::resource::{Layout, resize};
+use crate::resource::Layout;
 use crate::root::{Need, Report, UnpackOptions};
 use crate::target::Target;
 use crate::tree::{Kind, Tree};
 use crate::xml::MAX_XML;
+use pool::{Pool, StopOnPanic};
 use reader::Reader;
 
 /// Memory for jobs and decompressors, unless the caller grants another sum: with metadata of a usual size, the whole
@@ -52,6 +51,8 @@ const LONG_LINK: u64 = 512;
 /// A pipable WIM of which header, XML data and metadata have arrived.
 pub(crate) struct Piped {
     input: Stream,
+    /// How the thread that reads is let go, where it can be.
+    give_up: Option<GiveUp>,
     header: Header,
     tree: Tree,
     /// Bytes of all contents of the chosen image, by the XML data.
@@ -66,7 +67,12 @@ impl std::fmt::Debug for Piped {
 
 impl Piped {
     /// Reads as far as the metadata of the image that `wanted` names. `head` was read from the stream already.
-    pub(crate) fn open(head: Vec<u8>, rest: Box<dyn Read + Send>, wanted: Option<&str>) -> Result<Piped, WimError> {
+    pub(crate) fn open(
+        head: Vec<u8>,
+        rest: Box<dyn Read + Send>,
+        give_up: Option<GiveUp>,
+        wanted: Option<&str>,
+    ) -> Result<Piped, WimError> {
         let mut input = Stream::new(Box::new(std::io::Cursor::new(head).chain(rest)));
         let mut bytes = [0; HEADER_LEN];
         input.exact(&mut bytes, "the header")?;
@@ -112,7 +118,7 @@ impl Piped {
         }
         let (tree, claim) =
             tree.ok_or_else(|| WimError::NoImage { wanted: index.to_string(), present: String::new() })?;
-        Ok(Piped { input, header, tree, claim })
+        Ok(Piped { input, give_up, header, tree, claim })
     }
 
     /// The room that the tree takes, by the claim: at most, since how its bytes are spread over files is not known.
@@ -158,7 +164,7 @@ impl Piped {
         target.check_room(self.claim)?;
         let (plan, wanted) = self.plan()?;
         let job = usize::try_from(self.job()).unwrap_or(0);
-        let Piped { input, header, tree, claim } = self;
+        let Piped { input, give_up, header, tree, claim } = self;
         let notes = Notes::default();
         let placer = Placer { tree: &tree, target, notes: &notes };
         placer.make_directories()?;
@@ -168,14 +174,7 @@ impl Piped {
             sink.bare(&mut open, *inode)?;
         }
         drop(open);
-        let pool = Pool {
-            sink,
-            layout: header.layout(),
-            queue: Queue::new(workers.get()),
-            job,
-            spare: Mutex::new(Vec::new()),
-            failure: Mutex::new(None),
-        };
+        let pool = Pool::new(sink, header.layout(), workers, job, give_up);
         let mut reader = Reader::new(input, header, &tree, &plan, wanted, &pool, claim);
         std::thread::scope(|scope| {
             let _guard = StopOnPanic(&pool, None);
@@ -240,143 +239,5 @@ fn metadata_blob(input: &mut Stream, layout: Layout, what: &'static str) -> Resu
     match pipable::next(input, layout)? {
         Next::Blob(blob) if blob.is_metadata() => Ok(blob),
         _ => Err(WimError::Damaged { what, offset, why: "something else is in its place".into() }),
-    }
-}
-
-/// Bytes as they came, for one worker.
-enum Job {
-    /// Whole contents, each in a range of the bytes.
-    Batch { items: Vec<(Item, Range<usize>, bool)>, bytes: Vec<u8> },
-    /// Some chunks of large contents, which unpack to `len` bytes at `offset`.
-    Part { item: Item, assembly: Arc<Assembly>, offset: u64, len: u64, is_compressed: bool, bytes: Vec<u8> },
-}
-
-/// What reader and workers share.
-struct Pool<'a> {
-    sink: Sink<'a>,
-    layout: Layout,
-    queue: Queue<Job>,
-    /// Bytes of a job's input.
-    job: usize,
-    /// Buffers of jobs that are done.
-    spare: Mutex<Vec<Vec<u8>>>,
-    failure: Mutex<Option<Failure>>,
-}
-
-/// Buffers and handles of one worker.
-#[derive(Default)]
-struct Worker {
-    codec: Codec,
-    out: Vec<u8>,
-    open: OpenDirectories,
-}
-
-/// Stops all others when a worker, or the reader, panics: they may wait for it.
-struct StopOnPanic<'a>(&'a Pool<'a>, Option<Arc<Assembly>>);
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stop(self.1.as_deref());
-        }
-    }
-}
-
-impl Pool<'_> {
-    /// Jobs leave the queue in order, so whoever waits for an earlier part of its contents waits for a worker that has
-    /// it, and that either does it or comes here.
-    fn stop(&self, assembly: Option<&Assembly>) {
-        self.queue.stop();
-        if let Some(assembly) = assembly {
-            assembly.stop();
-        }
-    }
-
-    fn fail(&self, failure: Failure, assembly: Option<&Assembly>) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
-        self.stop(assembly);
-    }
-
-    fn buffer(&self) -> Vec<u8> {
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        // In one piece from the start: a buffer that grows is copied, and for a moment there twice.
-        spare.unwrap_or_else(|| Vec::with_capacity(self.job))
-    }
-
-    fn give_back(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-    }
-
-    fn work(&self) {
-        let mut worker = Worker::default();
-        while let Some(job) = self.queue.pop() {
-            let assembly = if let Job::Part { assembly, .. } = &job { Some(Arc::clone(assembly)) } else { None };
-            let guard = StopOnPanic(self, assembly);
-            let (bytes, result) = match job {
-                Job::Batch { items, bytes } => {
-                    let result = items.iter().try_for_each(|(item, range, is_compressed)| {
-                        let stored = bytes.get(range.clone()).unwrap_or_default();
-                        self.whole(&mut worker, item, stored, *is_compressed)
-                    });
-                    (bytes, result)
-                }
-                Job::Part { item, assembly, offset, len, is_compressed, bytes } => {
-                    let result = self.part(&mut worker, &item, &assembly, (offset, len), &bytes, is_compressed);
-                    (bytes, result)
-                }
-            };
-            if let Err(failure) = result {
-                self.fail(failure, guard.1.as_deref());
-            }
-            self.give_back(bytes);
-        }
-    }
-
-    fn whole(&self, worker: &mut Worker, item: &Item, stored: &[u8], is_compressed: bool) -> Result<(), Failure> {
-        let Worker { codec, out, open } = worker;
-        if !is_compressed {
-            return self.sink.whole(open, item, stored);
-        }
-        self.unpack(codec, item, stored, item.blob.size, out)?;
-        self.sink.whole(open, item, out)
-    }
-
-    fn part(
-        &self,
-        worker: &mut Worker,
-        item: &Item,
-        assembly: &Assembly,
-        (offset, len): (u64, u64),
-        stored: &[u8],
-        is_compressed: bool,
-    ) -> Result<(), Failure> {
-        let Worker { codec, out, open } = worker;
-        if !is_compressed {
-            return self.sink.piece(open, item, assembly, offset, stored);
-        }
-        self.unpack(codec, item, stored, len, out)?;
-        self.sink.piece(open, item, assembly, offset, out)
-    }
-
-    /// Chunks with their lengths before them, into the whole of `out`.
-    fn unpack(
-        &self,
-        codec: &mut Codec,
-        item: &Item,
-        mut stored: &[u8],
-        len: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<(), WimError> {
-        let Layout { compression, chunk_size, .. } = self.layout;
-        let bad = || self.sink.item_error(item);
-        resize(out, len)?;
-        for out in out.chunks_mut(usize::try_from(chunk_size).unwrap_or(usize::MAX).max(1)) {
-            let chunk = usize::try_from(u32_at(stored, 0).ok_or_else(bad)?).map_err(|_| bad())?;
-            let (chunk, rest) = stored.get(4..).and_then(|rest| rest.split_at_checked(chunk)).ok_or_else(bad)?;
-            codec.chunk(compression, chunk_size, chunk, out).map_err(|_| bad())?;
-            stored = rest;
-        }
-        Ok(())
     }
 }

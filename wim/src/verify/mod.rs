@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   WIM: header, blob table ──► XML ──► metadata of every image ──► contents, SHA-1 by SHA-1 ──► integrity table
-//!   tar.zst, cpio.zst: the whole stream, with the checksums of its frames
+//!   tar.zst, cpio.zst: the whole stream, with the checksums of its frames ──► where it ends early, frame by frame
 //! ```
 
 mod blobs;
@@ -11,9 +11,11 @@ mod chain;
 mod integrity;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::archive::bad_frames;
 use crate::blob::Hash;
 use crate::error::{ArchiveError, Error, PartError, WimError, chain};
 use crate::header::Header;
@@ -22,6 +24,7 @@ use crate::reader::Wim;
 use crate::reparse;
 use crate::resource::read_whole;
 use crate::root::{Format, Opened, Progress, UnpackOptions};
+use crate::source::FileSource;
 use crate::tree::{Kind, Tree};
 use crate::xml::MAX_XML;
 use blobs::{Check, Damaged, MOST_TOLD};
@@ -56,7 +59,7 @@ pub enum Part {
         /// Number of the file that it is in, of a split WIM; else 1.
         file: u16,
     },
-    /// Bytes of the file that differ from the integrity table.
+    /// Bytes of the file: those that differ from the integrity table; of an archive, a frame that is damaged.
     Range {
         /// Number of the file, of a split WIM; else 1.
         file: u16,
@@ -65,7 +68,7 @@ pub enum Part {
         /// The first one behind.
         to: u64,
     },
-    /// The stream of an archive.
+    /// The stream of an archive, whose frames are sound.
     Stream,
 }
 
@@ -190,7 +193,7 @@ pub fn verify(path: &Path, options: &UnpackOptions<'_>) -> Result<Verified, Erro
                 Err(source @ ArchiveError::TooMuch { .. }) => {
                     return Err(Error::Archive { path: path.to_owned(), source });
                 }
-                Err(error) => verified.add(Part::Stream, chain(&error)),
+                Err(error) => damaged_frames(path, &error, options, &mut verified)?,
             }
             Ok(verified)
         }
@@ -202,9 +205,31 @@ pub fn verify(path: &Path, options: &UnpackOptions<'_>) -> Result<Verified, Erro
         }
         Err(Error::Archive {
             source: source @ (ArchiveError::Stream { .. } | ArchiveError::Truncated { .. }), ..
-        }) => Ok(structure(Format::TarZst, &source)),
+        }) => {
+            let mut verified = Verified::new(Format::TarZst);
+            damaged_frames(path, &source, options, &mut verified)?;
+            Ok(verified)
+        }
         Err(error) => Err(error),
     }
+}
+
+/// Of an archive whose stream ends with `error`: all frames that are damaged; where none is, what the stream says.
+fn damaged_frames(
+    path: &Path,
+    error: &ArchiveError,
+    options: &UnpackOptions<'_>,
+    verified: &mut Verified,
+) -> Result<(), Error> {
+    let opened = File::open(path).and_then(FileSource::new);
+    let source = opened.map_err(|source| Error::Io { path: path.to_owned(), action: "open".into(), source })?;
+    bad_frames(&source, options.progress, |bad| {
+        verified.add(Part::Range { file: 1, from: bad.from, to: bad.to }, bad.why);
+    });
+    if verified.is_sound() {
+        verified.add(Part::Stream, chain(error));
+    }
+    Ok(())
 }
 
 fn structure(format: Format, why: &dyn std::error::Error) -> Verified {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use sha1::{Digest, Sha1};
 
-use super::{Failure, Job, Pool, bad_link};
+use super::pool::{Job, Pool};
+use super::{Failure, bad_link};
 use crate::blob::{Blob, Hash};
 use crate::error::WimError;
 use crate::header::{HEADER_LEN, Header, ResourceHeader};
