@@ -14,8 +14,8 @@ use crate::unit::specifier::Machine as ThisMachine;
 
 const ERRORS: [i32; 6] = [libc::EMFILE, libc::ENOMEM, libc::ENOSPC, libc::EINTR, libc::EAGAIN, libc::EIO];
 
-/// Of each sort of life one unit; `u0.service` and so on.
-const UNITS: [&str; 8] = [
+/// Of each sort of life one unit; `u0.service` and so on, and `u8.socket`.
+const UNITS: [&str; 9] = [
     "[Service]\nExecStartPre=/end\nExecStart=/run\nRestart=always\n",
     "[Unit]\nAfter=u0.service\n[Service]\nType=oneshot\nExecStart=/end\nExecStart=/end\n",
     "[Unit]\nRequires=u0.service\nAfter=u0.service\n\
@@ -27,12 +27,14 @@ const UNITS: [&str; 8] = [
     // A child that does not heed SIGTERM.
     "[Unit]\nAfter=u2.service\n[Service]\nExecStart=/deaf-and-child\nTimeoutStopSec=3s\n",
     "[Unit]\nBindsTo=u6.service\nAfter=u6.service\n[Service]\nType=exec\nExecCondition=/end\nExecStart=/deaf\n",
+    "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/s\nService=u5.service\n",
 ];
 
 fn machine(texts: &[&str]) -> Machine {
     let mut loaded = Loaded::default();
     for (n, text) in texts.iter().enumerate() {
-        let name = format!("u{n}.service");
+        let kind = if text.contains("[Socket]") { "socket" } else { "service" };
+        let name = format!("u{n}.{kind}");
         loaded.units.insert(name.clone(), parse(&name, Path::new("/u"), text, &ThisMachine::default()));
     }
     Machine::new(Graph::new(loaded), vec![(StartType::Auto, "unit".to_owned()); texts.len()])
@@ -82,7 +84,7 @@ fn life(fault: Option<Fault>) -> BTreeMap<Call, usize> {
     let mut supervisor = take_over(machine(&UNITS), supervisor.host);
     rest(&mut supervisor);
     if fault.is_none() {
-        for n in [0, 2, 3, 6] {
+        for n in [0, 2, 3, 6, 8] {
             assert_eq!(supervisor.machine.state(id(n)).unwrap().phase, Phase::Active, "u{n}");
         }
     }

@@ -70,6 +70,10 @@ pub struct Double {
     pub written: BTreeMap<String, UnitState>,
     pub boot_written: Option<BootSummary>,
     pub told: Vec<ToInit>,
+    /// Units whose sockets are open; PID 1 keeps them, too.
+    open: BTreeSet<UnitId>,
+    /// Those whose sockets are watched.
+    heard: BTreeSet<UnitId>,
     /// Units whose emptiness is told.
     watched: BTreeSet<UnitId>,
     /// Ends of processes that the supervisor has not heard of.
@@ -114,6 +118,7 @@ impl Double {
     /// The supervisor is dead: its watches are gone, and the processes that it did not let go end.
     pub fn survive(&mut self) {
         self.watched.clear();
+        self.heard.clear();
         let waiting: Vec<i32> = self.processes.iter().filter(|(_, p)| !p.released).map(|(pid, _)| *pid).collect();
         waiting.into_iter().for_each(|pid| self.end(pid, Exit::NeverRan));
     }
@@ -154,8 +159,20 @@ impl Host for Double {
 
     fn clean(&mut self, _: UnitId, _: &Unit, _: bool) {}
 
-    fn sockets(&mut self, _: UnitId, _: &Unit, _: SocketWork) -> Result<(), String> {
-        self.call(Call::Sockets).map_err(|error| error.to_string())
+    fn sockets(&mut self, id: UnitId, _: &Unit, work: SocketWork) -> Result<(), String> {
+        // What is closed is closed, whatever else does not go: close(2).
+        if work == SocketWork::Close {
+            self.open.remove(&id);
+            self.heard.remove(&id);
+        }
+        self.call(Call::Sockets).map_err(|error| error.to_string())?;
+        match work {
+            SocketWork::Open => self.open.insert(id),
+            SocketWork::Watch => self.heard.insert(id),
+            SocketWork::Unwatch => self.heard.remove(&id),
+            SocketWork::Flush | SocketWork::Close => true,
+        };
+        Ok(())
     }
 
     fn accept(&mut self, _: UnitId, _: &Unit) -> Option<Connection> {
@@ -286,8 +303,10 @@ pub fn assert_true_to_the_world(supervisor: &Supervisor<Double>) {
         let known = |process: Option<Process>| process.map(|process| process.pid);
         assert_eq!(known(state.main), roles(Role::Main), "main process of {name}; {fault:?}");
         assert_eq!((known(state.control), roles(Role::Control)), (None, None), "control of {name}; {fault:?}");
-        let runs = host.of(id).next().is_some();
+        let runs = host.of(id).next().is_some() || host.open.contains(&id);
         assert_eq!(runs, state.phase == Phase::Active, "{name} is {:?}; {fault:?}", state.phase);
+        let hears = unit.socket.is_some() && runs;
+        assert_eq!(host.heard.contains(&id), hears, "{name} hears nothing; {fault:?}");
         // It is taken over as it is.
         let written = host.written.get(name).cloned().unwrap_or_default();
         assert_eq!(written, *state, "{name} was not written down; {fault:?}");

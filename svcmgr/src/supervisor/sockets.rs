@@ -10,11 +10,12 @@ impl<H: Host> Supervisor<H> {
     pub(super) fn work_on_sockets(&mut self, id: UnitId, work: SocketWork) {
         let Some(unit) = self.machine.unit(id) else { return };
         let result = self.host.sockets(id, unit, work);
+        let is_news = self.note_watch(id, work, result.is_ok());
         let event = match (work, result) {
             (SocketWork::Open, Ok(())) => Event::Executed,
             (SocketWork::Open, Err(reason)) => Event::MainExited(Exit::NotExecuted(reason)),
-            (_, Err(reason)) => return log::warn!("{}: {reason}", unit.name),
-            (_, Ok(())) => return,
+            (_, Err(reason)) if is_news => return log::warn!("{}: {reason}", self.name(id)),
+            (_, Ok(()) | Err(_)) => return,
         };
         let now = self.host.now();
         self.machine.event(id, event, now);

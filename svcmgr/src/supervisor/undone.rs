@@ -8,7 +8,7 @@ use link::ToInit;
 use super::Supervisor;
 use crate::graph::UnitId;
 use crate::host::Host;
-use crate::machine::{Event, Phase};
+use crate::machine::{Event, Phase, SocketWork};
 
 /// After this time it is tried again, in microseconds.
 const AGAIN: u64 = 250_000;
@@ -24,13 +24,19 @@ pub(super) struct Undone {
     unsaid: VecDeque<ToInit>,
     /// Units of which it cannot be seen whether any of their processes is left, and whether they are being stopped.
     unseen: BTreeMap<UnitId, bool>,
+    /// Units whose sockets are to be watched, or are not to be.
+    watches: BTreeMap<UnitId, SocketWork>,
     /// When (`CLOCK_MONOTONIC`).
     at: Option<u64>,
 }
 
 impl Undone {
     fn is_empty(&self) -> bool {
-        self.states.is_empty() && !self.boot && self.unsaid.is_empty() && self.unseen.is_empty()
+        self.states.is_empty()
+            && !self.boot
+            && self.unsaid.is_empty()
+            && self.unseen.is_empty()
+            && self.watches.is_empty()
     }
 }
 
@@ -52,6 +58,9 @@ impl<H: Host> Supervisor<H> {
             self.write_boot_down();
         }
         let _ = self.speak();
+        for (id, work) in self.undone.watches.clone() {
+            self.work_on_sockets(id, work);
+        }
         for (id, stopping) in self.undone.unseen.clone() {
             let phase = self.machine.state(id).map(|state| state.phase);
             let is_stopping = matches!(phase, Some(Phase::StopTerm | Phase::StopKill | Phase::StopFinal));
@@ -61,6 +70,18 @@ impl<H: Host> Supervisor<H> {
                 self.await_empty(id, stopping);
             }
         }
+    }
+
+    /// A unit's sockets were worked on: what does not go is tried again, unless something else is asked of them
+    /// meanwhile. Whether that is to be told.
+    pub(super) fn note_watch(&mut self, id: UnitId, work: SocketWork, done: bool) -> bool {
+        let before = self.undone.watches.remove(&id);
+        let again = !done && matches!(work, SocketWork::Watch | SocketWork::Unwatch);
+        if again {
+            self.undone.watches.insert(id, work);
+        }
+        self.put_off();
+        !done && before != Some(work)
     }
 
     fn put_off(&mut self) {
