@@ -117,12 +117,32 @@ fn a_call_that_the_supervisors_death_broke_off_is_made_again() {
     assert_eq!(supervisor.requests(), [start.clone(), start.clone(), start]);
 }
 
+/// A unit that was started at `at`.
+fn started(state: &str, at: u64) -> Vec<u8> {
+    let mut unit = unit(state);
+    unit["startedAt"] = at.into();
+    reply(&json!({"unit": unit}))
+}
+
+/// What is asked when the supervisor dies of a restart, and its successor gives `now` for the unit.
+fn asked_after_a_death(now: Vec<u8>) -> Vec<String> {
+    let supervisor = Scripted::with(vec![
+        vec![Step::Send(started("active", 7)), Step::Die],
+        vec![Step::Send(now), Step::Send(reply(&json!({"unit": unit("active")})))],
+    ]);
+    supervisor.client().restart("a.service").unwrap();
+    let method = |call: &Value| call["method"].as_str().unwrap().rsplit('.').next().unwrap().to_owned();
+    supervisor.requests().iter().map(method).collect()
+}
+
 #[test]
-fn a_restart_is_not_made_twice() {
-    let supervisor = Scripted::with(vec![vec![Step::Die]]);
-    let error = supervisor.client().restart("a.service").unwrap_err();
-    assert!(matches!(error, Error::Gone { method: "Restart" }) && error.is_no_answer(), "{error}");
-    assert_eq!(supervisor.requests().len(), 1);
+fn a_restart_that_the_supervisors_death_broke_off_is_made_once() {
+    let begun = ["GetUnit", "Restart", "GetUnit", "Start"];
+    assert_eq!(asked_after_a_death(started("stopping", 7)), begun);
+    assert_eq!(asked_after_a_death(started("queued", 7)), begun);
+    assert_eq!(asked_after_a_death(started("active", 9)), begun);
+    // It died before it had heard.
+    assert_eq!(asked_after_a_death(started("active", 7)), ["GetUnit", "Restart", "GetUnit", "Restart"]);
 }
 
 #[test]
