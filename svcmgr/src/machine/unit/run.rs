@@ -266,8 +266,7 @@ impl Step<'_> {
             (Goal::Up, None) if has_failed => self.rest(Phase::Failed, &reason),
             (Goal::Up, None) => self.rest(Phase::Done, &reason),
         }
-        let has_connection = self.state.connection.take().is_some();
-        if self.service.leaves_something() || has_connection {
+        if self.service.leaves_something() {
             let restarting = matches!(self.state.phase, Phase::Queued | Phase::Backoff);
             self.actions.push(UnitAction::Clean { restarting });
         }
@@ -297,6 +296,10 @@ impl Step<'_> {
         }
         self.state.deadline = None;
         self.state.act = None;
+        if self.state.connection.take().is_some() {
+            // Also where it has never come to a process that could have taken it.
+            self.actions.push(UnitAction::Clean { restarting: false });
+        }
         reason.clone_into(&mut self.state.reason);
         self.actions.extend(match (phase, self.state.outcome) {
             (Phase::Failed, _) => self.unit.failure_action.map(UnitAction::End),
