@@ -54,6 +54,8 @@ impl Step<'_> {
         self.state.exit_code = None;
         self.state.exit_signal = None;
         self.state.started_at = Some(self.now.boot);
+        let running_until = self.unit.job_running_timeout.after(self.now.mono);
+        self.state.job_at = [self.state.job_at, running_until].into_iter().flatten().min();
         match self.unit.kind {
             Kind::Target | Kind::Timer => self.up(),
             Kind::Service => self.condition(0),
