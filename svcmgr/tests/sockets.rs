@@ -197,6 +197,15 @@ fn each_connection_has_a_service_of_its_own_and_there_are_not_more_than_may_be()
     device.wait_state("e@0", "done");
     let mut third = client(port);
     assert!(greeted(&mut third).starts_with("0 127.0.0.1 "));
+    streams.clear();
+    device.wait_state("e@1", "done");
+    // Nor are there too many of them in a row for a start limit.
+    for _ in 0..8 {
+        let mut quick = client(port);
+        assert!(greeted(&mut quick).starts_with("1 127.0.0.1 "));
+        drop(quick);
+        device.wait_state("e@1", "done");
+    }
     // Those that are connected stay when the socket is closed.
     device.client().call("Stop", json!({"name": "e.socket"})).unwrap();
     third.write_all(b"still here\n").unwrap();
@@ -261,4 +270,37 @@ fn a_socket_that_cannot_be_had_fails_with_its_reason() {
     let (_, failed) = device.client().call("Start", json!({"name": "t.socket"})).unwrap_err();
     let reason = failed["reason"].as_str().unwrap();
     assert!(reason.starts_with("ListenStream=127.0.0.1:") && reason.contains("in use"), "{reason}");
+}
+
+#[test]
+fn a_real_bus_takes_the_socket_that_it_is_given() {
+    let Some(program) =
+        ["/usr/bin/dbus-daemon", "/bin/dbus-daemon"].into_iter().find(|path| std::path::Path::new(path).exists())
+    else {
+        return skip::because("there is no dbus-daemon: apt-get install dbus-daemon");
+    };
+    let device = Device::new(&[
+        ("bus.socket", "[Socket]\nListenStream=DIR/bus\n[X-MMOS]\nStart=auto\n"),
+        (
+            "bus.service",
+            // As Debian's own dbus.service has it, but for the bus of a session, which needs no user of its own.
+            &format!(
+                "[Unit]\nRequires=bus.socket\n[Service]\nType=notify\nNotifyAccess=main\nExecStart={program} --config-file=DIR/bus.conf --address=systemd: --nofork --nopidfile\n"
+            ),
+        ),
+    ]);
+    device.file(
+        "bus.conf",
+        "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n<busconfig><type>session</type><listen>unix:tmpdir=/tmp</listen><auth>EXTERNAL</auth><policy context=\"default\"><allow send_destination=\"*\"/><allow own=\"*\"/></policy></busconfig>\n",
+    );
+    let _svcmgr = device.start();
+    wait_status(&device, "bus.socket", "listening");
+    let mut stream = connect(&device, "bus");
+    // The D-Bus Specification, "Authentication Protocol": EXTERNAL, as user 0.
+    stream.write_all(b"\0AUTH EXTERNAL 30\r\n").unwrap();
+    let mut answer = [0; 3];
+    stream.read_exact(&mut answer).unwrap_or_else(|error| panic!("{error}; log:\n{}", device.log()));
+    assert_eq!(&answer, b"OK ");
+    device.wait_state("bus", "active");
+    wait_status(&device, "bus.socket", "running");
 }

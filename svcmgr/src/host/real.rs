@@ -28,7 +28,7 @@ use super::sys;
 use super::token::Token;
 use super::{Connection, Found, Host, Launch};
 use crate::graph::UnitId;
-use crate::log::lines::Style;
+use crate::log::lines::{LineLimit, Style};
 use crate::log::pipes::Pipes;
 use crate::log::store::{Bounds, Store};
 use crate::machine::{BootSummary, Now, Process, Role, SocketWork, UnitState, Verdict};
@@ -274,6 +274,8 @@ fn style(unit: &Unit) -> Style {
         prefix: service.syslog_level_prefix,
         identifier: service.syslog_identifier.clone().unwrap_or_default(),
         pid: None,
+        facility: service.syslog_facility,
+        limit: service.line_limit().map(|(interval, burst)| LineLimit { interval: interval.0, burst }),
     }
 }
 

@@ -17,11 +17,31 @@ pub struct Style {
     pub identifier: String,
     /// Who it is, where that is known.
     pub pid: Option<u32>,
+    /// The facility of its lines, as in syslog(3).
+    pub facility: Option<u8>,
+    /// How many lines it may say in a while; `None` is as many as it likes.
+    pub limit: Option<LineLimit>,
+}
+
+/// At most so many lines within a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineLimit {
+    /// The time, in microseconds.
+    pub interval: u64,
+    /// How many.
+    pub burst: u32,
 }
 
 impl Default for Style {
     fn default() -> Style {
-        Style { priority: DEFAULT_PRIORITY, prefix: true, identifier: String::new(), pid: None }
+        Style {
+            priority: DEFAULT_PRIORITY,
+            prefix: true,
+            identifier: String::new(),
+            pid: None,
+            facility: None,
+            limit: None,
+        }
     }
 }
 
@@ -36,6 +56,7 @@ impl Style {
         let mut entry = Entry::new(Source::Output, time, priority, text(line));
         entry.identifier.clone_from(&self.identifier);
         entry.pid = self.pid;
+        entry.facility = self.facility;
         entry
     }
 }

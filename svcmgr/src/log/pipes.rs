@@ -13,7 +13,7 @@ use rustix::pipe::PipeFlags;
 use super::bucket::Bucket;
 use super::lines::{Style, split};
 use super::record::Entry;
-use super::store::{RingId, Store};
+use super::store::{Loss, RingId, Store};
 use crate::graph::UnitId;
 
 /// So much is read from one service before the others get their turn.
@@ -37,6 +37,8 @@ struct Sink {
     style: Style,
     to_console: bool,
     bucket: Bucket,
+    /// When the interval of the limit of its lines began, and how many it has said since.
+    counted: (u64, u32),
     waits: bool,
 }
 
@@ -110,6 +112,7 @@ impl Pipes {
             style: Style::default(),
             to_console: false,
             bucket: Bucket::default(),
+            counted: (0, 0),
             waits: false,
         };
         self.sinks.insert(id, sink);
@@ -136,7 +139,11 @@ impl Pipes {
             }
         }
         if last || taken > 0 {
-            let entries = split_rest(store, sink, time, last);
+            let mut entries = split_rest(store, sink, time, last);
+            let all = entries.len();
+            entries.truncate(sink.allowed(all, time));
+            let lost = all.saturating_sub(entries.len());
+            store.lose(sink.ring, Loss::Limit, u64::try_from(lost).unwrap_or(u64::MAX), time);
             sink.keep(store, &mut self.console, entries);
         }
         if last || sink.bucket.is_open(time) {
@@ -170,6 +177,22 @@ fn split_rest(store: &mut Store, sink: &Sink, time: u64, all: bool) -> Vec<Entry
 }
 
 impl Sink {
+    /// How many of so many lines are kept by the unit's own limit.
+    fn allowed(&mut self, lines: usize, now: u64) -> usize {
+        let Some(limit) = self.style.limit else { return lines };
+        let (begun, said) = self.counted;
+        let said = if now.saturating_sub(begun) > limit.interval {
+            self.counted = (now, 0);
+            0
+        } else {
+            said
+        };
+        let left = usize::try_from(limit.burst.saturating_sub(said)).unwrap_or(usize::MAX);
+        let kept = lines.min(left);
+        self.counted.1 = said.saturating_add(u32::try_from(kept).unwrap_or(u32::MAX));
+        kept
+    }
+
     /// Reads a piece into what is not ended yet. How much.
     fn read(&self, store: &mut Store) -> usize {
         let Some(partial) = store.partial(self.ring) else { return 0 };

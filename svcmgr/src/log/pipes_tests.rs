@@ -122,3 +122,22 @@ fn a_pipe_that_was_kept_is_taken_over() {
     service.say("and then\n");
     assert_eq!(service.texts(), ["while nobody read", "and then"]);
 }
+
+#[test]
+fn a_unit_may_limit_its_lines_and_what_is_more_is_counted_and_told() {
+    use crate::log::lines::LineLimit;
+    let mut service = Service::new();
+    let style = Style { limit: Some(LineLimit { interval: 100, burst: 2 }), facility: Some(16), ..Style::default() };
+    let mut say = |text: &[u8], time: u64| {
+        let (writer, _) = service.pipes.pipe(&mut service.store, A, "a.service", style.clone(), false).unwrap();
+        rustix::io::write(writer, text).unwrap();
+        service.pipes.drain(&mut service.store, A, time, false);
+    };
+    say(b"1\n2\n3\n", 1000);
+    say(b"4\n", 1100);
+    say(b"5\n", 1101);
+    assert_eq!(service.store.lost("a.service").dropped, 2);
+    service.store.tick(u64::MAX);
+    assert_eq!(service.texts(), ["1", "2", "5", "[2 lines dropped: more than LogRateLimitBurst= allows]"]);
+    assert_eq!(service.lines()[0].entry.facility, Some(16));
+}

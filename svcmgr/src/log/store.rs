@@ -53,6 +53,8 @@ pub struct RingId(pub usize);
 pub enum Loss {
     /// More than one unit may say in a while.
     Rate,
+    /// More lines than the unit's own limit.
+    Limit,
     /// No room in the file system, or no descriptor.
     Room,
     /// Longer than any message may be: in bytes, not lines.
@@ -210,7 +212,8 @@ impl Store {
         let Some(id) = self.names.get(name) else { return Lost::default() };
         let Some(ring) = self.get(*id) else { return Lost::default() };
         let untold = |loss| self.untold.get(&(*id, loss)).map_or(0, |untold: &Untold| untold.count);
-        let dropped = ring.dropped().saturating_add(untold(Loss::Rate)).saturating_add(untold(Loss::Room));
+        let dropped =
+            [Loss::Rate, Loss::Limit, Loss::Room].map(untold).into_iter().fold(ring.dropped(), u64::saturating_add);
         Lost { overwritten: ring.overwritten(), dropped }
     }
 
@@ -349,6 +352,7 @@ impl Loss {
         let lines = if count == 1 { "line" } else { "lines" };
         match self {
             Loss::Rate => format!("[{count} {lines} dropped: more than one unit may say on the journal's sockets]"),
+            Loss::Limit => format!("[{count} {lines} dropped: more than LogRateLimitBurst= allows]"),
             Loss::Room => format!("[{count} {lines} dropped: no room in the log's file system]"),
             Loss::Cut => format!("[{count} bytes cut off: longer than a message may be]"),
         }

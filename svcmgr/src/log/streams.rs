@@ -315,7 +315,7 @@ fn header(read: &mut Vec<u8>, pid: Option<u32>) -> Result<Option<Style>, ()> {
         b"0" => false,
         _ => return Err(()),
     };
-    Ok(Some(Style { priority, prefix, identifier: text(identifier), pid }))
+    Ok(Some(Style { priority, prefix, identifier: text(identifier), pid, ..Style::default() }))
 }
 
 #[cfg(test)]

@@ -500,6 +500,19 @@ fn a_job_may_be_bounded() {
 }
 
 #[test]
+fn a_start_may_be_bounded_from_its_begin() {
+    let unit = unit("[Unit]\nJobRunningTimeoutSec=3\n[Service]\nType=notify\nExecStart=/x\n");
+    let mut state = UnitState::default();
+    run(&unit, &mut state, &[Event::Start { fresh: true }]);
+    assert_eq!(state.due(), None, "what it waits for may take as long as it likes");
+    run(&unit, &mut state, &[Event::Go, spawned(Role::Main)]);
+    assert_eq!(state.take_due(4_000_000), Some(Event::JobLate));
+    run(&unit, &mut state, &[Event::JobLate]);
+    assert_eq!((state.phase, state.outcome), (Phase::StopTerm, Outcome::Timeout));
+    assert_eq!(state.reason, "it was not up within 3 s of its begin (JobRunningTimeoutSec=)");
+}
+
+#[test]
 fn signals_are_those_that_the_unit_names() {
     let signals = |lines: &str, events: &[Event]| {
         let (unit, mut state) = up(lines);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::machine::{Exit, Goal, Outcome};
+use crate::machine::{Exit, Goal, Outcome, Verdict};
 use crate::unit::parse::parse;
 use crate::unit::specifier::Machine;
 
@@ -203,4 +203,22 @@ fn what_is_triggered_counts_against_its_start_limit() {
     // Whoever asks for it begins anew.
     play(&unit, &mut state, 1, &[Event::Start { fresh: true }, Event::Go]);
     assert_eq!(state.phase, Phase::StartMain(0));
+}
+
+#[test]
+fn a_connection_is_let_go_however_its_service_ends_and_counts_against_no_start_limit() {
+    let unit = unit("x@0.service", "[Unit]\nStartLimitBurst=2\nConditionPathExists=/x\n[Service]\nExecStart=/x\n");
+    let clean = UnitAction::Clean { restarting: false };
+    let blocked = [Event::Blocked("no".into())];
+    let skipped = [Event::Go, Event::Asked(Verdict::Skip("no".into()))];
+    let stopped = [Event::Stop];
+    let run = [Event::Go, Event::Asked(Verdict::Go), Event::MainExited(Exit::Code(0)), Event::Empty];
+    for events in [&blocked[..], &skipped, &stopped, &run, &run, &run] {
+        let mut state = UnitState { connection: Some("there".into()), ..UnitState::default() };
+        state.limit_count = 2;
+        play(&unit, &mut state, 1, &[Event::Start { fresh: true }]);
+        let actions = play(&unit, &mut state, 1, events);
+        assert_eq!(actions.last(), Some(&clean), "{events:?} {}", state.reason);
+        assert_eq!(state.connection, None);
+    }
 }

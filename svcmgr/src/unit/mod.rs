@@ -149,6 +149,8 @@ pub struct Unit {
     pub job_action: Option<EndAction>,
     /// From the wish that it be up until it is.
     pub job_timeout: Span,
+    /// The same, but from when all that it waits for is up.
+    pub job_running_timeout: Span,
     /// What it means that it cannot be started during the boot.
     pub error_control: ErrorControl,
     /// `[X-MMOS] Start=`.

@@ -49,6 +49,7 @@ pub fn parse_all(name: &str, path: &Path, text: &str, drop_ins: &[(PathBuf, Stri
             limit_action: None,
             job_action: None,
             job_timeout: Span::INFINITY,
+            job_running_timeout: Span::INFINITY,
             error_control: ErrorControl::Normal,
             start: None,
             service: Service::default(),

@@ -272,3 +272,13 @@ fn a_section_of_another_type_of_unit_is_not_obeyed() {
     assert!(unit.service.start.is_empty());
     assert_eq!(unit.notes[0].text, "ExecStart= stands in section [Service], which a .socket has not, and is ignored");
 }
+
+#[test]
+fn lines_may_have_a_facility_and_a_limit() {
+    let lines = |lines: &str| unit(&format!("[Service]\nExecStart=/x\n{lines}\n")).service;
+    let service = lines("SyslogFacility=local3\nLogRateLimitBurst=7");
+    assert_eq!((service.syslog_facility, service.line_limit()), (Some(19), Some((Span::seconds(30), 7))));
+    assert_eq!(lines("LogRateLimitIntervalSec=5").line_limit(), Some((Span::seconds(5), 10_000)));
+    assert_eq!(lines("LogRateLimitIntervalSec=0\nLogRateLimitBurst=7").line_limit(), None);
+    assert_eq!(lines("").line_limit(), None);
+}

@@ -241,6 +241,10 @@ pub struct Service {
     /// The priority of a line that does not say, and whether a line may say.
     pub syslog_level: u8,
     pub syslog_level_prefix: bool,
+    pub syslog_facility: Option<u8>,
+    /// `LogRateLimitIntervalSec=` and `LogRateLimitBurst=`.
+    pub log_interval: Option<Span>,
+    pub log_burst: Option<u32>,
     pub keyring: KeyringMode,
     pub directories: Option<Box<Directories>>,
     pub scheduling: Option<Box<Scheduling>>,
@@ -312,6 +316,9 @@ impl Default for Service {
             syslog_identifier: None,
             syslog_level: 6,
             syslog_level_prefix: true,
+            syslog_facility: None,
+            log_interval: None,
+            log_burst: None,
             keyring: KeyringMode::Private,
             directories: None,
             scheduling: None,
@@ -339,6 +346,16 @@ impl Service {
                 (format!("write {rest}"), format!("wrote {rest}"))
             }
         }
+    }
+
+    /// How many lines it may say in a while. Of two settings, one alone stands beside systemd's default of the other:
+    /// journald.conf(5), `RateLimitIntervalSec=`.
+    pub fn line_limit(&self) -> Option<(Span, u32)> {
+        if self.log_interval.is_none() && self.log_burst.is_none() {
+            return None;
+        }
+        let (interval, burst) = (self.log_interval.unwrap_or(Span::seconds(30)), self.log_burst.unwrap_or(10_000));
+        (interval != Span::ZERO && burst > 0).then_some((interval, burst))
     }
 
     /// `OOMPolicy=`, or what is usual.

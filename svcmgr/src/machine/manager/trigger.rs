@@ -25,7 +25,9 @@ impl Machine {
             state.connection = Some(source.into());
             self.dirty.insert(id);
         }
-        self.start_triggered(id);
+        // Each is a start of its own: how many there may be is the socket's to say.
+        self.events.push_back((id, Event::Start { fresh: true }));
+        self.pull(id, true, &mut BTreeSet::new());
         self.propagate(now);
     }
 

@@ -3,7 +3,7 @@
 use super::{Phase, Step, UnitAction};
 use crate::machine::{Exit, Outcome, Process, Role};
 use crate::unit::resources::OomPolicy;
-use crate::unit::{KillMode, ServiceType};
+use crate::unit::{KillMode, Kind, ServiceType};
 
 use Phase::{
     Active, Backoff, Condition, Done, Failed, FailureCommand, Inactive, Queued, Refused, StartForked, StartHeld,
@@ -162,7 +162,8 @@ impl Step<'_> {
                 false => self.start_post(next(n)),
             },
             StopCommand(n) => {
-                self.control_failed("ExecStop", self.service.stop.get(n), exit);
+                let directive = if self.unit.kind == Kind::Socket { "ExecStopPre" } else { "ExecStop" };
+                self.control_failed(directive, self.service.stop.get(n), exit);
                 self.stop_command(next(n));
             }
             StopPost(n) => {

@@ -54,6 +54,8 @@ impl Step<'_> {
         self.state.exit_code = None;
         self.state.exit_signal = None;
         self.state.started_at = Some(self.now.boot);
+        let running_until = self.unit.job_running_timeout.after(self.now.mono);
+        self.state.job_at = [self.state.job_at, running_until].into_iter().flatten().min();
         match self.unit.kind {
             Kind::Target | Kind::Timer => self.up(),
             Kind::Service => self.condition(0),
@@ -266,8 +268,7 @@ impl Step<'_> {
             (Goal::Up, None) if has_failed => self.rest(Phase::Failed, &reason),
             (Goal::Up, None) => self.rest(Phase::Done, &reason),
         }
-        let has_connection = self.state.connection.take().is_some();
-        if self.service.leaves_something() || has_connection {
+        if self.service.leaves_something() {
             let restarting = matches!(self.state.phase, Phase::Queued | Phase::Backoff);
             self.actions.push(UnitAction::Clean { restarting });
         }
@@ -297,6 +298,10 @@ impl Step<'_> {
         }
         self.state.deadline = None;
         self.state.act = None;
+        if self.state.connection.take().is_some() {
+            // Also where it has never come to a process that could have taken it.
+            self.actions.push(UnitAction::Clean { restarting: false });
+        }
         reason.clone_into(&mut self.state.reason);
         self.actions.extend(match (phase, self.state.outcome) {
             (Phase::Failed, _) => self.unit.failure_action.map(UnitAction::End),

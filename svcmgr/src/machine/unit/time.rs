@@ -139,7 +139,13 @@ impl Step<'_> {
     /// It was to be up, and was not in time.
     pub(super) fn job_late(&mut self) {
         self.state.job_at = None;
-        let reason = format!("it was not up within {} (JobTimeoutSec=)", self.unit.job_timeout);
+        let asked = format!("within {} (JobTimeoutSec=)", self.unit.job_timeout);
+        let begun = format!("within {} of its begin (JobRunningTimeoutSec=)", self.unit.job_running_timeout);
+        let reason = match (self.unit.job_timeout, self.unit.job_running_timeout) {
+            (_, Span::INFINITY) => format!("it was not up {asked}"),
+            (Span::INFINITY, _) => format!("it was not up {begun}"),
+            _ => format!("it was not up {asked}, or {begun}"),
+        };
         match self.state.phase {
             Queued | Backoff => {
                 self.state.outcome = Outcome::Timeout;

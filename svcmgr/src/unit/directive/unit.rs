@@ -7,7 +7,6 @@ use crate::unit::condition::ConditionKind as C;
 
 const CONDITION: Support = Ignored("the unit is started as if the condition held");
 const DOCS: Support = Implied("for people");
-const JOB: Support = Ignored("jobs are bounded by the unit's own timeouts");
 const NO_MANAGER: Support = Implied("there is no enabling: profiles and [X-MMOS] Start= decide what runs");
 
 const fn yes(key: K) -> Support {
@@ -99,9 +98,9 @@ pub(super) static UNIT: &[Directive] = &[
     row("FailureAction", yes(K::FailureAction)),
     row("FailureActionExitStatus", Implied("the machine has no exit status")),
     row("IgnoreOnIsolate", Implied("there is no isolating")),
-    row("JobRunningTimeoutSec", JOB),
+    row("JobRunningTimeoutSec", yes(K::JobRunningTimeoutSec)),
     row("JobTimeoutAction", yes(K::JobTimeoutAction)),
-    row("JobTimeoutRebootArgument", JOB),
+    row("JobTimeoutRebootArgument", Implied("matters with JobTimeoutAction= alone, and nothing here reads it")),
     row("JobTimeoutSec", yes(K::JobTimeoutSec)),
     row("JoinsNamespaceOf", Implied("namespaces are not supported")),
     row("OnFailure", yes(K::Relation(R::OnFailure))),

@@ -114,6 +114,18 @@ impl Reader<'_> {
                     self.unit.service.syslog_level_prefix = prefix;
                 }
             }
+            ExecKey::SyslogFacility => {
+                self.unit.service.syslog_facility = match FACILITIES.iter().find(|(name, _)| *name == value) {
+                    Some((_, number)) => Some(*number),
+                    None if value.is_empty() => None,
+                    None => return self.unknown_value(entry, &FACILITIES.map(|(name, _)| name)),
+                };
+            }
+            ExecKey::LogRateLimitIntervalSec => self.unit.service.log_interval = self.span(entry),
+            ExecKey::LogRateLimitBurst => {
+                let burst = self.number(entry, 0..=i32::MAX);
+                self.unit.service.log_burst = burst.and_then(|burst| u32::try_from(burst).ok());
+            }
             ExecKey::KeyringMode => {
                 self.unit.service.keyring = match value {
                     "inherit" => KeyringMode::Inherit,
@@ -215,6 +227,30 @@ impl Reader<'_> {
         }
     }
 }
+
+/// syslog(3), by the names that systemd.exec(5) has.
+const FACILITIES: [(&str, u8); 20] = [
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
 
 /// Whether a path is relative and does not lead out of where it stands.
 fn is_beneath(path: &str) -> bool {

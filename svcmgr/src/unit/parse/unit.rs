@@ -42,6 +42,11 @@ impl Reader<'_> {
                     self.unit.job_timeout = if span == Span::ZERO { Span::INFINITY } else { span };
                 }
             }
+            UnitKey::JobRunningTimeoutSec => {
+                if let Some(span) = self.span(entry) {
+                    self.unit.job_running_timeout = if span == Span::ZERO { Span::INFINITY } else { span };
+                }
+            }
             UnitKey::StartLimitInterval => self.start_limit_interval(entry),
             UnitKey::StartLimitBurst => self.start_limit_burst(entry),
         }
