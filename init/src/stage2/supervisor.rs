@@ -1,8 +1,9 @@
 //! The supervisor's process: how it is started, and when it is due to be started again.
 
+use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io;
-use std::process::{Command, Stdio};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use link::{Channel, channel};
@@ -49,19 +50,8 @@ impl Supervisor {
     /// # Errors
     /// When it cannot be executed; it is due again later then.
     pub fn start(&mut self, far: &Channel, now: Instant) -> io::Result<()> {
-        let mut command = Command::new(self.program);
-        command
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", "/")
-            .env(channel::ENV, channel::SVCMGR_FD.to_string())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(kernel_log())
-            .stderr(kernel_log());
-        match sys::spawn_with_fd(&mut command, far, channel::SVCMGR_FD) {
-            Ok(child) => {
-                let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        match self.spawn(far) {
+            Ok(pid) => {
                 log::info!("svcmgr started (pid {pid})");
                 self.state = State::Running { pid, since: now };
                 Ok(())
@@ -76,6 +66,21 @@ impl Supervisor {
                 Err(error)
             }
         }
+    }
+
+    fn spawn(&self, far: &Channel) -> io::Result<i32> {
+        let program = CString::new(self.program)?;
+        let environment = [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            "HOME=/".to_owned(),
+            format!("{}={}", channel::ENV, channel::SVCMGR_FD),
+        ];
+        let environment = environment.map(CString::new).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        // What it prints (the message of a panic, say) goes to the kernel's log; there is no other place before its own.
+        let log = OpenOptions::new().write(true).open("/dev/kmsg").ok();
+        let log = log.as_ref().unwrap_or(&null).as_fd();
+        sys::spawn_with_fd(&program, &environment, [null.as_fd(), log, log], far, channel::SVCMGR_FD)
     }
 
     /// Its process ended: it is due again.
@@ -96,11 +101,6 @@ impl Supervisor {
         self.state = State::Due { at: now.checked_add(wait).unwrap_or(now) };
         wait
     }
-}
-
-/// What it prints (the message of a panic, say) goes to the kernel's log; there is no other place before its own.
-fn kernel_log() -> Stdio {
-    OpenOptions::new().write(true).open("/dev/kmsg").map_or_else(|_| Stdio::null(), Stdio::from)
 }
 
 fn within(wait: Duration) -> String {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::first::FirstRun;
 use super::{Event, Goal, Outcome, Phase, Process};
 use crate::unit::failure::Act;
 use crate::unit::time::Span;
@@ -59,6 +60,8 @@ pub struct UnitState {
     pub exit_code: Option<i32>,
     /// Or by which signal.
     pub exit_signal: Option<i32>,
+    /// Its first run.
+    pub first: FirstRun,
 }
 
 impl UnitState {
@@ -117,6 +120,7 @@ impl Default for UnitState {
             active_at: None,
             exit_code: None,
             exit_signal: None,
+            first: FirstRun::default(),
         }
     }
 }
