@@ -1,41 +1,40 @@
 //! What needs `unsafe`: code that runs between `fork` and `exec` of a child or its end, and requests to block devices.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, CString, c_int};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
-use rustix::io::{Errno, FdFlags};
-use rustix::process::{Pid, Resource, Rlimit};
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags};
+use nix::sys::signal::{SigSet, Signal};
+use rustix::io::Errno;
+use rustix::process::Pid;
 use rustix::system::RebootCommand;
 
-/// Starts `command` with `fd` as its descriptor `number`, with no signal blocked, in a session of its own; with
-/// `descriptors` as its limit of open files.
-///
-/// PID 1 must hold something under `number` itself: the pipe by which the standard library learns of a failed `exec`
-/// would else be given that number, and be overwritten.
+/// Starts `program` with these standard streams, and with `fd` as its descriptor `number`, with no signal blocked, in a
+/// session of its own. No copy is made of our memory for it, which would take longer than all else: posix_spawn(3).
 pub fn spawn_with_fd(
-    command: &mut Command,
+    program: &CStr,
+    environment: &[CString],
+    streams: [BorrowedFd<'_>; 3],
     fd: &impl AsFd,
     number: i32,
-    descriptors: Option<Rlimit>,
-) -> io::Result<Child> {
-    let from = fd.as_fd().as_raw_fd();
-    let prepare = move || {
-        unblock_signals()?;
-        rustix::process::setsid()?;
-        place(from, number)?;
-        match descriptors {
-            Some(limit) => Ok(rustix::process::setrlimit(Resource::Nofile, limit)?),
-            None => Ok(()),
-        }
-    };
-    // SAFETY: between fork and exec only async-signal-safe calls may be made, and nothing may be allocated: `prepare`
-    // makes five system calls and moves integers. `from` stays open in the parent until `spawn` is over, since `fd` is
-    // borrowed for as long.
-    unsafe { command.pre_exec(prepare) };
-    command.spawn()
+) -> io::Result<i32> {
+    let mut actions = PosixSpawnFileActions::init()?;
+    let all = streams.into_iter().zip(0..).chain([(fd.as_fd(), number)]);
+    for (from, to) in all {
+        // Also where both are the same: then it stays open.
+        actions.add_dup2(from.as_raw_fd(), to)?;
+    }
+    let mut attributes = PosixSpawnAttr::init()?;
+    let session = PosixSpawnFlags::from_bits_retain(nix::libc::c_int::from(nix::libc::POSIX_SPAWN_SETSID));
+    let signals = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
+    attributes.set_flags(session | signals)?;
+    attributes.set_sigmask(&SigSet::empty())?;
+    attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+    let child = nix::spawn::posix_spawn(program, &actions, &attributes, &[program], environment)?;
+    Ok(child.as_raw())
 }
 
 /// Starts `command` as the leader of a session whose terminal is its standard input, with no signal blocked.
@@ -240,28 +239,11 @@ fn unblock_signals() -> io::Result<()> {
     .map_err(io::Error::from)
 }
 
-/// Makes `from` available as `number`, to stay open over `exec`.
-fn place(from: i32, number: i32) -> io::Result<()> {
-    // SAFETY: both are only used as numbers for one system call, and neither is closed: the borrow and the forgotten
-    // owner below see to that.
-    let from_fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(from) };
-    if from == number {
-        return Ok(rustix::io::fcntl_setfd(from_fd, FdFlags::empty())?);
-    }
-    // SAFETY: `number` is a descriptor of this child alone, which is about to become another program; nothing in it
-    // uses what stood there, and the owner is forgotten, not dropped.
-    let mut target = std::mem::ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
-    match rustix::io::dup2(from_fd, &mut target) {
-        Ok(()) => Ok(()),
-        Err(Errno::BADF) => Err(io::ErrorKind::InvalidInput.into()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
 
     #[test]
     fn a_child_finds_the_descriptor_under_its_number_and_no_signal_blocked() {
@@ -269,18 +251,23 @@ mod tests {
         let (far_reader, far_writer) = std::io::pipe().unwrap();
         writer.write_all(b"hello\n").unwrap();
         drop(writer);
-        // The number must be taken in the parent; so it is here.
         let holder = rustix::io::fcntl_dupfd_cloexec(&reader, 3).unwrap();
         let number = holder.as_raw_fd();
-        let script = format!("grep SigBlk /proc/self/status; cat /proc/self/fd/{number}");
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", &script]).stdout(far_writer);
-        let mut child = spawn_with_fd(&mut command, &reader, number, None).unwrap();
-        drop(command);
+        let script = format!("#!/bin/sh\ngrep SigBlk /proc/self/status; cat /proc/self/fd/{number}; echo $A\n");
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("script");
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let program = CString::new(program.to_str().unwrap()).unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let streams = [null.as_fd(), far_writer.as_fd(), null.as_fd()];
+        let child = spawn_with_fd(&program, &[c"A=set".to_owned()], streams, &reader, number).unwrap();
+        drop(far_writer);
         let mut text = String::new();
         std::fs::File::from(OwnedFd::from(far_reader)).read_to_string(&mut text).unwrap();
-        assert!(child.wait().unwrap().success());
-        assert!(text.contains("0000000000000000") && text.ends_with("hello\n"), "{text}");
+        let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None).unwrap();
+        assert!(matches!(ended, nix::sys::wait::WaitStatus::Exited(_, 0)), "{ended:?}");
+        assert!(text.contains("0000000000000000") && text.ends_with("hello\nset\n"), "{text}");
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, "");
@@ -301,7 +288,8 @@ mod tests {
     #[test]
     fn a_program_that_is_missing_is_an_error_here() {
         let (reader, _writer) = std::io::pipe().unwrap();
-        let error = spawn_with_fd(&mut Command::new("/nonexistent"), &reader, reader.as_raw_fd(), None).unwrap_err();
+        let streams = [reader.as_fd(); 3];
+        let error = spawn_with_fd(c"/nonexistent", &[], streams, &reader, reader.as_raw_fd()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

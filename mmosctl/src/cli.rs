@@ -65,6 +65,18 @@ Exit status:
   1  at least one failed: its name and reason are shown
   2  no answer, or not in time";
 
+const BOOT_HELP: &str = "\
+What counts is the first run of a unit: from when it waited for no other unit any longer, until it was ready. What
+readiness is, its Type= says: that it told so (notify), that its program was executed (exec), that it ended (oneshot).
+
+Before the boot is complete, this shows what is known so far.";
+
+const CHART_HELP: &str = "\
+Example:
+  mmosctl boot-chart > boot.svg
+
+docs/boot.md says how to read it.";
+
 const VERIFY_HELP: &str = "\
 Needs no supervisor: for CI, or before a unit is put into an image.
 
@@ -184,6 +196,29 @@ pub enum Command {
         #[arg(short, long, value_name = "SECONDS")]
         timeout: Option<u32>,
         /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show how long each unit took at boot to get ready, the slowest first
+    #[command(after_help = BOOT_HELP)]
+    Blame {
+        /// Print JSON; times are microseconds
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the phases of the boot, and what the unit that was ready last, or UNIT, waited for
+    #[command(after_help = BOOT_HELP)]
+    CriticalChain {
+        #[arg(value_name = "UNIT")]
+        unit: Option<String>,
+        /// Print JSON; times are microseconds
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw the boot as SVG, from the kernel's start to the last service
+    #[command(after_help = CHART_HELP)]
+    BootChart {
+        /// Print what is drawn as JSON, with the names of the control interface
         #[arg(long)]
         json: bool,
     },

@@ -3,11 +3,13 @@
 //!
 //! ```text
 //!   cli      what may be asked, and the help
-//!   commands one module each: status, jobs (start, stop, restart), logs, boot (wait-boot), end, mode (is-mmos), verify
+//!   commands one module each: status, jobs (start, stop, restart), logs, boot (wait-boot), end, mode (is-mmos), verify,
+//!            analysis (blame, critical-chain, boot-chart)
 //!   names    "hello" is hello.service; the nearest name for one that does not exist
 //!   screen   stdout: colour, width, and a reader that goes away
 //! ```
 
+mod analysis;
 mod boot;
 mod cli;
 mod crashes;
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use analysis::View;
 use cli::{Cli, Command, Crashes};
 use failure::Failure;
 use screen::Screen;
@@ -54,6 +57,9 @@ fn run(cli: &Cli, screen: &mut Screen<'_>) -> Result<ExitCode, Failure> {
         Command::Crashes { json, command: None } => crashes::list(socket, *json, screen),
         Command::Crashes { command: Some(Crashes::Get { id, file }), .. } => crashes::get(socket, id, file, screen),
         Command::WaitBoot { timeout, json } => boot::wait(socket, *timeout, *json, screen),
+        Command::Blame { json } => analysis::run(socket, View::Blame, *json, screen),
+        Command::CriticalChain { unit, json } => analysis::run(socket, View::Chain(unit.as_deref()), *json, screen),
+        Command::BootChart { json } => analysis::run(socket, View::Chart, *json, screen),
         Command::Verify { files, root, strict, json } => verify::run(root, files, *strict, *json, screen),
         Command::IsMmos => mode::run(screen),
         Command::Poweroff => end::run(socket, mmos::control::Ending::poweroff, screen),

@@ -265,6 +265,27 @@ fn wait_boot_gives_up_in_time_and_names_what_is_late() {
 }
 
 #[test]
+fn the_boot_is_analysed_as_lines_as_json_and_as_a_picture() {
+    let supervisor = Supervisor::with(vec![hello(), unit("slow.service", State::active)]);
+    let output = supervisor.run(&["blame"]);
+    assert_eq!(stdout(&output), "    2.0 ms  slow.service\n    1.0 ms  hello.service\n");
+    let output = supervisor.run(&["critical-chain"]);
+    assert!(
+        stdout(&output).ends_with("slow.service @1.003 s +2.0 ms\n└─hello.service @1.001 s +1.0 ms\n"),
+        "{output:?}"
+    );
+    let output = supervisor.run(&["critical-chain", "hello", "--json"]);
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((rows.as_array().unwrap().len(), &rows[0]["took"]), (1, &1000.into()));
+    let output = supervisor.run(&["boot-chart"]);
+    let svg = stdout(&output);
+    assert!(svg.ends_with("</svg>\n") && svg.contains(">slow.service</text>"), "{svg}");
+    let output = supervisor.run(&["critical-chain", "helo"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("hello.service"), "{}", stderr(&output));
+}
+
+#[test]
 fn the_three_endings_are_asked_for_by_name() {
     let supervisor = usual();
     for ending in ["poweroff", "reboot", "halt"] {

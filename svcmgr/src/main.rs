@@ -1,4 +1,7 @@
 //! `svcmgr`: reads the command line, sets the log up, finds the channel to PID 1, and runs the supervisor.
+#![no_main]
+
+mod ffi;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +40,7 @@ On a device init runs it. On another Linux, for tests of units:
 Without PID 1 of mmos, the first SIGTERM or SIGINT stops all services, the second leaves at once.
 ";
 
-fn main() -> ExitCode {
+fn run_program() -> ExitCode {
     let (options, level) = match parse(std::env::args_os().skip(1)) {
         Ok(Parsed::Run(options, level)) => (options, level),
         Ok(Parsed::Core(options, arguments)) => return handle_core(&options, &arguments),

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use link::boot::now_us;
 use link::{BootRecord, Channel, Ending, FromInit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
@@ -19,7 +20,7 @@ use crate::host::real::{Adopted, RealHost};
 use crate::host::sys;
 use crate::host::token::Token;
 use crate::log::store::{self, Bounds};
-use crate::machine::{Event, Machine, Phase, Role, UnitState};
+use crate::machine::{Event, Machine, Phase, Role, SupervisorTimes, UnitState};
 use crate::profile::{self, ImageInfo, Profile};
 use crate::supervisor::Supervisor;
 use crate::unit::specifier::Machine as ThisMachine;
@@ -55,7 +56,7 @@ pub struct Options {
 impl Options {
     /// Where crashes are kept.
     pub fn crashes(&self) -> crash::Folder {
-        crash::Folder::new(&self.run.join("crashes"), memory())
+        crash::Folder::new(&self.run.join("crashes"), store::memory())
     }
 
     /// Whether this is the supervisor of a device, and not one that runs beside another Linux.
@@ -94,13 +95,15 @@ struct Handover {
 /// # Errors
 /// When the kernel does not give what nothing works without: an epoll descriptor, `/dev/null`.
 pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
+    let mut times = SupervisorTimes { began_at: now_us(), ..SupervisorTimes::default() };
     let descriptors = raise_descriptor_limit();
     let signals = sys::signals(channel.is_none()).inspect_err(|error| log::error!("no signals: {error}")).ok();
     if channel.is_none() {
         sys::adopt_orphans();
     }
+    sys::let_services_go_first();
     let mut handover = channel.as_ref().map(take_over).unwrap_or_default();
-    let bounds = options.logs.unwrap_or_else(|| Bounds::of_memory(memory()));
+    let bounds = options.logs.unwrap_or_else(|| Bounds::of_memory(store::memory()));
     let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), bounds, channel)?;
     host.descriptors = descriptors;
 
@@ -108,6 +111,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let states = host.states();
     let (graph, starts) = load(&options.root, &host.machine, &profile, states.keys().cloned());
     sys::give_memory_back();
+    times.loaded_at = now_us();
     let mut machine = Machine::new(graph, starts);
     machine.set_startup(host.startup());
     let taken_over = restore(&mut machine, &mut host, states, &mut handover);
@@ -143,7 +147,10 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     if let Some(ending) = handover.shutdown {
         daemon.supervisor.shutdown(ending);
     }
+    daemon.supervisor.machine.set_supervisor_times(times);
     daemon.supervisor.boot(&taken_over);
+    times.booted_at = now_us();
+    daemon.supervisor.machine.set_supervisor_times(times);
     // What is to run is on its way already: this takes a moment where the kernel left much.
     prepare_for_crashes(options);
     daemon.run();
@@ -203,13 +210,6 @@ fn prepare_for_crashes(options: &Options) {
         }
         crash::pstore::import(&pstore, &options.crashes());
     }
-}
-
-fn memory() -> u64 {
-    store::memory().unwrap_or_else(|error| {
-        log::warn!("how much memory there is cannot be known: {error}; logs and crashes are kept small");
-        0
-    })
 }
 
 /// Receives what PID 1 kept, until it says that this is all.

@@ -53,8 +53,10 @@ fn leave(init: &mut Init<'_>) {
 #[test]
 fn a_supervisor_that_is_executed_anew_loses_neither_process_nor_half_a_line() {
     let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let says = "[Service]\nExecStart=/bin/sh -c 'mkfifo DIR/go; printf half; cat DIR/go; exec sleep 1000'\n";
+    let says = "[Service]\nExecStart=/bin/sh -c 'printf half; cat DIR/go; exec sleep 1000'\n";
     let device = Device::new(&[("says.service", says)]);
+    let go = device.dir.path().join("go");
+    rustix::fs::mknodat(rustix::fs::CWD, &go, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let mut init = Init::new(&device);
     ask(&mut init, "Start", &json!({"name": "says"}));
     let before = init.wait_state("says", "active");
@@ -71,7 +73,7 @@ fn a_supervisor_that_is_executed_anew_loses_neither_process_nor_half_a_line() {
     assert_ne!(first, second);
     stream.write_all(b"ond\n").unwrap();
     young.write_all(b"6\n0\n0\n0\n0\nyoung\n").unwrap();
-    std::fs::write(device.dir.path().join("go"), " and half\n").unwrap();
+    std::fs::write(&go, " and half\n").unwrap();
     let mut said = lines(&mut init, "other", 3);
     said.sort();
     assert_eq!(said, ["first", "second", "young"]);

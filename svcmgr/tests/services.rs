@@ -73,7 +73,12 @@ fn a_profile_turns_units_on_and_off_and_a_broken_one_falls_back() {
     assert_eq!(device.unit_state("a")["state"], "inactive");
     assert_eq!(device.unit_state("a")["startFrom"], "profile Line7");
     let mode = device.client().call("GetMode", json!({})).unwrap();
-    assert_eq!(mode, json!({"manufacturing": false, "image": "factory", "version": "7", "profile": "Line7"}));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        mode,
+        json!({"manufacturing": false, "image": "factory", "version": "7", "profile": "Line7",
+               "supervisorVersion": version, "supervisorPid": svcmgr.child.id()})
+    );
     drop(svcmgr);
 
     let other = Device::new(&[("a.service", SLEEP)]);

@@ -15,7 +15,7 @@ use rustix::process::{WaitOptions, WaitStatus};
 use super::outbox::Outbox;
 use super::pulse::{Act, Pulse};
 use super::shutdown::{self, Pending};
-use super::store::{self, Store};
+use super::store::{Room, Store};
 use super::supervisor::Supervisor;
 use super::watchdog::Watchdog;
 use crate::params::Watch;
@@ -59,7 +59,7 @@ impl Machine {
             _number: number,
             store: Store::default(),
             outbox: Outbox::default(),
-            supervisor: Supervisor::new(program, store::make_room(), now),
+            supervisor: Supervisor::new(program, Room::make(), now),
             pulse: Pulse::new(watch, now),
             watchdog: Watchdog::new(watch, now),
             pending: None,

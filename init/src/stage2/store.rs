@@ -11,18 +11,38 @@ pub const MAX_STORED: usize = 8192;
 /// And so many are our own.
 const OURS: u64 = 64;
 
-/// Has the kernel grant us as many as are kept, and gives back how many it granted before, which is what children get:
-/// it begins with 1024 (`INR_OPEN_CUR`), and programs that use select(2) break with more.
-pub fn make_room() -> Option<Rlimit> {
-    let before = getrlimit(Resource::Nofile);
-    let needed = u64::try_from(MAX_STORED).unwrap_or(u64::MAX).saturating_add(OURS);
-    let enough = |limit: Option<u64>| limit.map(|limit| limit.max(needed));
-    let wanted = Rlimit { current: enough(before.current), maximum: enough(before.maximum) };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        log::warn!("only {:?} descriptors can be kept for the supervisor: {error}", before.current);
-        return None;
+/// How many descriptors the kernel grants us, and our children: it begins with 1024 (`INR_OPEN_CUR`), and programs that
+/// use select(2) break with more.
+#[derive(Debug, Clone)]
+pub struct Room {
+    ours: Rlimit,
+    childrens: Rlimit,
+}
+
+impl Room {
+    /// Has the kernel grant us as many as are kept.
+    pub fn make() -> Room {
+        let before = getrlimit(Resource::Nofile);
+        let needed = u64::try_from(MAX_STORED).unwrap_or(u64::MAX).saturating_add(OURS);
+        let enough = |limit: Option<u64>| limit.map(|limit| limit.max(needed));
+        let ours = Rlimit { current: enough(before.current), maximum: enough(before.maximum) };
+        if let Err(error) = setrlimit(Resource::Nofile, ours.clone()) {
+            log::warn!("only {:?} descriptors can be kept for the supervisor: {error}", before.current);
+            return Room { ours: before.clone(), childrens: before };
+        }
+        let childrens = Rlimit { current: before.current, maximum: ours.maximum };
+        Room { ours, childrens }
     }
-    Some(before)
+
+    /// Makes a child, by `spawn`, with no more than children get.
+    pub fn spawn<T>(&self, spawn: impl FnOnce() -> T) -> T {
+        let _ = setrlimit(Resource::Nofile, self.childrens.clone());
+        let made = spawn();
+        if let Err(error) = setrlimit(Resource::Nofile, self.ours.clone()) {
+            log::warn!("only {:?} descriptors can be kept for the supervisor: {error}", self.childrens.current);
+        }
+        made
+    }
 }
 
 /// The store.
@@ -88,9 +108,12 @@ mod tests {
 
     #[test]
     fn room_is_made_for_all_that_may_be_stored() {
-        let before = make_room().unwrap();
-        assert_eq!(before.current.map(|limit| limit > 0), Some(true));
-        assert!(getrlimit(Resource::Nofile).current.is_none_or(|limit| limit >= 8192));
+        let before = getrlimit(Resource::Nofile).current;
+        let room = Room::make();
+        let is_enough = || getrlimit(Resource::Nofile).current.is_none_or(|limit| limit >= 8192);
+        assert!(is_enough());
+        assert_eq!(room.spawn(|| getrlimit(Resource::Nofile).current), before);
+        assert!(is_enough());
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The supervisor's process: how it is started, and when it is due to be started again.
 
+use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io;
-use std::process::{Command, Stdio};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use link::{Channel, channel};
-use rustix::process::{Pid, Rlimit, Signal, WaitStatus};
+use rustix::process::{Pid, Signal, WaitStatus};
 
 use super::backoff::Backoff;
+use super::store::Room;
 use crate::sys;
 
 /// The supervisor, running or due.
@@ -17,8 +19,8 @@ pub struct Supervisor {
     program: &'static str,
     state: State,
     backoff: Backoff,
-    /// How many descriptors it may have, if that is not as many as we.
-    descriptors: Option<Rlimit>,
+    /// How many descriptors it may have.
+    room: Room,
     /// It said that it was asked to leave.
     leaves: bool,
 }
@@ -31,8 +33,8 @@ enum State {
 
 impl Supervisor {
     /// The one whose program is at `program`; due at once.
-    pub fn new(program: &'static str, descriptors: Option<Rlimit>, now: Instant) -> Supervisor {
-        Supervisor { program, state: State::Due { at: now }, backoff: Backoff::default(), descriptors, leaves: false }
+    pub fn new(program: &'static str, room: Room, now: Instant) -> Supervisor {
+        Supervisor { program, state: State::Due { at: now }, backoff: Backoff::default(), room, leaves: false }
     }
 
     /// When it is to be started; `None` while it runs.
@@ -53,19 +55,8 @@ impl Supervisor {
     /// # Errors
     /// When it cannot be executed; it is due again later then.
     pub fn start(&mut self, far: &Channel, now: Instant) -> io::Result<()> {
-        let mut command = Command::new(self.program);
-        command
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", "/")
-            .env(channel::ENV, channel::SVCMGR_FD.to_string())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(kernel_log())
-            .stderr(kernel_log());
-        match sys::spawn_with_fd(&mut command, far, channel::SVCMGR_FD, self.descriptors) {
-            Ok(child) => {
-                let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        match self.spawn(far) {
+            Ok(pid) => {
                 log::info!("svcmgr started (pid {pid})");
                 self.state = State::Running { pid, since: now };
                 Ok(())
@@ -98,6 +89,22 @@ impl Supervisor {
         }
     }
 
+    fn spawn(&self, far: &Channel) -> io::Result<i32> {
+        let program = CString::new(self.program)?;
+        let environment = [
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            "HOME=/".to_owned(),
+            format!("{}={}", channel::ENV, channel::SVCMGR_FD),
+        ];
+        let environment = environment.map(CString::new).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        // What it prints (the message of a panic, say) goes to the kernel's log; there is no other place before its own.
+        let log = OpenOptions::new().write(true).open("/dev/kmsg").ok();
+        let log = log.as_ref().unwrap_or(&null).as_fd();
+        let streams = [null.as_fd(), log, log];
+        self.room.spawn(|| sys::spawn_with_fd(&program, &environment, streams, far, channel::SVCMGR_FD))
+    }
+
     /// Its process ended: it is due again.
     pub fn ended(&mut self, status: WaitStatus, now: Instant) {
         let State::Running { pid, since } = self.state else { return };
@@ -123,11 +130,6 @@ impl Supervisor {
     }
 }
 
-/// What it prints (the message of a panic, say) goes to the kernel's log; there is no other place before its own.
-fn kernel_log() -> Stdio {
-    OpenOptions::new().write(true).open("/dev/kmsg").map_or_else(|_| Stdio::null(), Stdio::from)
-}
-
 fn within(wait: Duration) -> String {
     if wait.is_zero() { "at once".into() } else { format!("in {}.{} s", wait.as_secs(), wait.subsec_millis() / 100) }
 }
@@ -136,11 +138,12 @@ fn within(wait: Duration) -> String {
 mod tests {
     use super::*;
     use rustix::process::WaitOptions;
+    use std::process::Command;
 
     #[test]
     fn one_that_was_asked_to_leave_is_followed_at_once_and_one_that_just_ends_is_not() {
         let begin = Instant::now();
-        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", None, begin);
+        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", Room::make(), begin);
         #[expect(clippy::zombie_processes, reason = "waited for by its number")]
         let mut due_after = |leaves: bool, code: i32| {
             supervisor.state = State::Running { pid: 7, since: begin };
@@ -158,7 +161,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_tried_again_ever_later() {
         let begin = Instant::now();
-        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", None, begin);
+        let mut supervisor = Supervisor::new("/nonexistent/svcmgr", Room::make(), begin);
         let (_ours, far) = Channel::pair().unwrap();
         let mut waits = Vec::new();
         for _ in 0..4 {

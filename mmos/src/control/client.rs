@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 
 use super::error::Error;
 use super::interface::{
-    Crash, Ending, GetMode_Args, GetUnit_Args, GetUnit_Reply, ListCrashes_Args, ListCrashes_Reply, ListUnits_Args,
-    ListUnits_Reply, Reexec_Args, Reexec_Reply, Restart_Args, Restart_Reply, Shutdown_Args, Shutdown_Reply, Start_Args,
-    Start_Reply, State, Stop_Args, Stop_Reply, Unit, WaitBoot_Args,
+    Crash, Ending, GetBoot_Args, GetMode_Args, GetUnit_Args, GetUnit_Reply, ListCrashes_Args, ListCrashes_Reply,
+    ListUnits_Args, ListUnits_Reply, Reexec_Args, Reexec_Reply, Restart_Args, Restart_Reply, Shutdown_Args,
+    Shutdown_Reply, Start_Args, Start_Reply, State, Stop_Args, Stop_Reply, Unit, WaitBoot_Args,
 };
 use super::logs::{LogQuery, Logs};
 use super::wire::{self, Deadline, Wire};
 
-pub use super::interface::{GetMode_Reply as Mode, WaitBoot_Reply as Boot};
+pub use super::interface::{GetBoot_Reply as BootTimes, GetMode_Reply as Mode, WaitBoot_Reply as Boot};
 
 /// How long a supervisor that is away is waited for, unless told otherwise: init starts it again at once, and later
 /// with growing pauses.
@@ -80,6 +80,14 @@ impl Client {
     pub fn units(&mut self) -> Result<Vec<Unit>, Error> {
         let reply: ListUnits_Reply = self.call("ListUnits", &ListUnits_Args {}, Some(ANSWER), Repeat::Yes)?;
         Ok(reply.units)
+    }
+
+    /// How long the boot took, and where; what is known so far, where it is not complete.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn boot_times(&mut self) -> Result<BootTimes, Error> {
+        self.call("GetBoot", &GetBoot_Args {}, Some(ANSWER), Repeat::Yes)
     }
 
     /// One unit, by its full name.

@@ -25,9 +25,11 @@ pub mod interface {
     include!(concat!(env!("OUT_DIR"), "/org.mmos.Manager.rs"));
 }
 
-pub use client::{Boot, Client, Mode, PATIENCE};
+pub use client::{Boot, BootTimes, Client, Mode, PATIENCE};
 pub use error::Error;
-pub use interface::{Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit};
+pub use interface::{
+    BootStage, BootSupervisor, BootUnit, Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit,
+};
 pub use link::boot::now_us;
 pub use logs::{LogQuery, Logs};
 

@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mmos::control::interface::{
-    Call_GetMode, Call_GetUnit, Call_ListCrashes, Call_ListUnits, Call_Logs, Call_Reexec, Call_Restart, Call_Shutdown,
-    Call_Start, Call_Stop, Call_WaitBoot, Crash, CrashKind, Ending, LogLine, LogSource, StartType, State, Unit,
-    VarlinkInterface,
+    BootStage, BootSupervisor, BootUnit, Call_GetBoot, Call_GetMode, Call_GetUnit, Call_ListCrashes, Call_ListUnits,
+    Call_Logs, Call_Reexec, Call_Restart, Call_Shutdown, Call_Start, Call_Stop, Call_WaitBoot, Crash, CrashKind,
+    Ending, LogLine, LogSource, StartType, State, Unit, VarlinkInterface,
 };
 
 /// What the stand-in was asked to do.
@@ -191,6 +191,30 @@ impl VarlinkInterface for StandIn {
             ..core.clone()
         };
         call.reply(vec![kernel, core])
+    }
+
+    /// Each unit took its number in milliseconds, and came after the one before it.
+    fn get_boot(&self, call: &mut dyn Call_GetBoot) -> varlink::Result<()> {
+        let mut units: Vec<BootUnit> = Vec::new();
+        for (unit, n) in self.units.iter().zip(1..) {
+            let begin = units.last().and_then(|before| before.readyAt).unwrap_or(1_000_000);
+            units.push(BootUnit {
+                name: unit.name.clone(),
+                description: unit.description.clone(),
+                start: unit.start.clone(),
+                state: unit.state.clone(),
+                reason: unit.reason.clone(),
+                queuedAt: 1_000_000,
+                runnableAt: Some(begin),
+                readyAt: Some(begin + n * 1000),
+                endedAt: None,
+                after: units.last().map(|before| before.name.clone()).into_iter().collect(),
+            });
+        }
+        let up_at = units.last().and_then(|unit| unit.readyAt).unwrap_or(0);
+        let stage = BootStage { name: "stage2".into(), begin: 900_000, end: 950_000 };
+        let supervisor = BootSupervisor { beganAt: 960_000, loadedAt: 990_000, bootedAt: 1_001_000 };
+        call.reply(true, up_at, vec![stage], supervisor, units)
     }
 
     /// Lines 1 to 3, of which as many as are asked for; when followed, 4 and 5 later.

@@ -154,6 +154,7 @@ fn manager(
             let crashes = context.crashes.map(super::crashes::list).unwrap_or_default();
             client.answer(&protocol::ListCrashes_Reply { crashes });
         }
+        "GetBoot" => client.answer(&super::boot::report(context.supervisor)),
         "WaitBoot" => match context.supervisor.machine.boot_summary() {
             Some(_) => answer_boot(client, context.supervisor),
             None => client.pending = Pending::Boot,
@@ -264,6 +265,39 @@ pub(super) fn micros(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
 }
 
+/// How a unit starts, as the protocol shows it.
+pub(super) fn start_type(start: StartType) -> protocol::StartType {
+    match start {
+        StartType::Auto => protocol::StartType::auto,
+        StartType::Demand => protocol::StartType::demand,
+        StartType::Disabled => protocol::StartType::disabled,
+    }
+}
+
+/// What a unit is doing, as the protocol shows it.
+pub(super) fn state(phase: Phase) -> protocol::State {
+    match phase {
+        Phase::Inactive => protocol::State::inactive,
+        Phase::Queued => protocol::State::queued,
+        Phase::Condition(_) | Phase::StartPre(_) | Phase::StartMain(_) | Phase::StartForked | Phase::StartPost(_) => {
+            protocol::State::starting
+        }
+        Phase::Active => protocol::State::active,
+        Phase::StartHeld
+        | Phase::StopHeld
+        | Phase::StopCommand(_)
+        | Phase::StopTerm
+        | Phase::StopKill
+        | Phase::StopPost(_)
+        | Phase::StopFinal
+        | Phase::FailureCommand(_) => protocol::State::stopping,
+        Phase::Backoff => protocol::State::backoff,
+        Phase::Done => protocol::State::done,
+        Phase::Failed => protocol::State::failed,
+        Phase::Refused => protocol::State::refused,
+    }
+}
+
 /// A unit, as the protocol shows it.
 fn unit(supervisor: &Supervisor<RealHost>, id: UnitId) -> Option<protocol::Unit> {
     let machine = &supervisor.machine;
@@ -275,34 +309,9 @@ fn unit(supervisor: &Supervisor<RealHost>, id: UnitId) -> Option<protocol::Unit>
         name: unit.name.clone(),
         description: unit.description.clone(),
         path: unit.path.display().to_string(),
-        start: match start {
-            crate::unit::StartType::Auto => protocol::StartType::auto,
-            crate::unit::StartType::Demand => protocol::StartType::demand,
-            crate::unit::StartType::Disabled => protocol::StartType::disabled,
-        },
+        start: start_type(start),
         startFrom: from.to_owned(),
-        state: match state.phase {
-            Phase::Inactive => protocol::State::inactive,
-            Phase::Queued => protocol::State::queued,
-            Phase::Condition(_)
-            | Phase::StartPre(_)
-            | Phase::StartMain(_)
-            | Phase::StartForked
-            | Phase::StartPost(_) => protocol::State::starting,
-            Phase::Active => protocol::State::active,
-            Phase::StartHeld
-            | Phase::StopHeld
-            | Phase::StopCommand(_)
-            | Phase::StopTerm
-            | Phase::StopKill
-            | Phase::StopPost(_)
-            | Phase::StopFinal
-            | Phase::FailureCommand(_) => protocol::State::stopping,
-            Phase::Backoff => protocol::State::backoff,
-            Phase::Done => protocol::State::done,
-            Phase::Failed => protocol::State::failed,
-            Phase::Refused => protocol::State::refused,
-        },
+        state: self::state(state.phase),
         reason: state.reason.clone(),
         status: describe_trigger(unit, state).map_or_else(|| state.said.to_string(), str::to_owned),
         pid: state.main.map(|process| i64::from(process.pid)),

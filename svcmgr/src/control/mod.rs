@@ -2,6 +2,7 @@
 //! nothing blocks, messages and buffers are bounded, and a client's next call waits for the answer to the one before.
 //! What the calls mean is in [`methods`].
 
+mod boot;
 mod crashes;
 pub mod logs;
 pub mod methods;

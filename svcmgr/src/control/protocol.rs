@@ -11,10 +11,10 @@ mod generated {
 }
 
 pub use generated::{
-    Crash, CrashKind, Ending, GetMode_Reply, GetUnit_Args, GetUnit_Reply, JobFailed_Args, ListCrashes_Reply,
-    ListUnits_Reply, LogLine, LogSource, Logs_Args, Logs_Reply, NoSuchUnit_Args, PermissionDenied_Args, Restart_Args,
-    Restart_Reply, Shutdown_Args, Start_Args, Start_Reply, StartType, State, Stop_Args, Stop_Reply, Unit,
-    UnitRefused_Args, WaitBoot_Reply,
+    BootStage, BootSupervisor, BootUnit, Crash, CrashKind, Ending, GetBoot_Reply, GetMode_Reply, GetUnit_Args,
+    GetUnit_Reply, JobFailed_Args, ListCrashes_Reply, ListUnits_Reply, LogLine, LogSource, Logs_Args, Logs_Reply,
+    NoSuchUnit_Args, PermissionDenied_Args, Restart_Args, Restart_Reply, Shutdown_Args, Start_Args, Start_Reply,
+    StartType, State, Stop_Args, Stop_Reply, Unit, UnitRefused_Args, WaitBoot_Reply,
 };
 
 /// The interface, as its file says.

@@ -37,6 +37,9 @@ use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
 use children::Child;
 
+/// So many pipes are given to PID 1 at once: as its socket takes.
+const MOST_UNKEPT: usize = 16;
+
 /// The real system.
 #[derive(Debug)]
 pub struct RealHost {
@@ -62,6 +65,8 @@ pub struct RealHost {
     /// On which services say that they are ready.
     ready: HashMap<UnitId, OwnedFd>,
     channel: Option<Channel>,
+    /// Pipes that PID 1 is yet to be given: together, before what writes to them is let run.
+    unkept: Vec<(UnitId, ToInit)>,
     root: PathBuf,
     run: PathBuf,
     notify: String,
@@ -115,6 +120,7 @@ impl RealHost {
             connections: HashMap::new(),
             ready: HashMap::new(),
             channel,
+            unkept: Vec::new(),
             root: root.to_owned(),
             run: run.to_owned(),
             notify: run.join("notify").display().to_string(),
@@ -135,6 +141,11 @@ impl RealHost {
         Ok(host)
     }
 
+    /// Where states, sockets and logs are.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
     /// Watches a descriptor.
     pub fn watch(&self, fd: BorrowedFd<'_>, token: Token, flags: EventFlags) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, fd, token.data(), flags)?)
@@ -148,6 +159,22 @@ impl RealHost {
     /// PID 1's end is gone: there is nobody to speak to.
     pub fn drop_channel(&mut self) {
         self.channel = None;
+    }
+
+    /// Gives pipes to PID 1 to keep, in one go: PID 1 is woken once.
+    fn have_pipes_kept(&mut self) {
+        let unkept = std::mem::take(&mut self.unkept);
+        let Some(channel) = self.channel.as_ref().filter(|_| !unkept.is_empty()) else { return };
+        let messages: Vec<(String, BorrowedFd<'_>)> =
+            unkept.iter().filter_map(|(id, message)| Some((message.to_string(), self.pipes.reader(*id)?))).collect();
+        let outcome = sys::send_all(channel.as_fd(), &messages);
+        let (sent, why) = match outcome {
+            Ok(sent) => (sent, "it does not listen".to_owned()),
+            Err(error) => (0, error.to_string()),
+        };
+        for (message, _) in messages.get(sent..).unwrap_or_default() {
+            log::warn!("PID 1 cannot keep a pipe ({message}): {why}");
+        }
     }
 
     /// Gives a descriptor to PID 1 to keep.
@@ -290,6 +317,9 @@ impl Host for RealHost {
     }
 
     fn spawn(&mut self, launch: &Launch<'_>) -> Result<Process, String> {
+        if self.unkept.len() >= MOST_UNKEPT {
+            self.have_pipes_kept();
+        }
         let service = &launch.unit.service;
         let uses = |kind: Output| service.output == kind || service.error == kind;
         if uses(Output::Kmsg) && self.kmsg.is_none() {
@@ -308,11 +338,8 @@ impl Host for RealHost {
         if let Some(reader) = new {
             epoll::add(&self.epoll, reader, Token::Output(launch.id).data(), EventFlags::IN)
                 .map_err(|error| format!("its output cannot be watched: {error}"))?;
-            if let Some(channel) = &self.channel {
-                let name = format!("out:{}", launch.unit.name);
-                if let Err(error) = channel.send(&ToInit::Store(name.clone()), Some(reader)) {
-                    log::warn!("PID 1 cannot keep the descriptor {name}: {error}");
-                }
+            if self.channel.is_some() {
+                self.unkept.push((launch.id, ToInit::Store(format!("out:{}", launch.unit.name))));
             }
         }
         let ready = ready.as_ref().map(|(number, writer)| (*number, writer.as_fd()));
@@ -355,6 +382,7 @@ impl Host for RealHost {
             unexecuted: false,
             program: launch.command.program.clone(),
             places: spawned.places,
+            region: spawned.region,
             failure: None,
         };
         self.children.insert(key, child);
@@ -490,6 +518,8 @@ impl Host for RealHost {
     }
 
     fn persist(&mut self, unit: &Unit, state: &UnitState) -> io::Result<()> {
+        // Whatever is let run has been written down before.
+        self.have_pipes_kept();
         let folder = self.run.join("state");
         let next = folder.join(format!(".{}", unit.name));
         fs::write(&next, serde_json::to_vec(state)?)?;

@@ -17,7 +17,7 @@ use super::files::Files;
 use super::passed::Passed;
 use super::private::Private;
 use super::sandbox::Folders;
-use super::sys::{self, ChildPlan, SchedulingPlan, Stream};
+use super::sys::{self, ChildPlan, Region, SchedulingPlan, Stream};
 use super::users::{self, Identity};
 use crate::unit::scheduling::Scheduling;
 use crate::unit::{Input, Limit, Output};
@@ -58,6 +58,8 @@ pub struct Spawned {
     pub socket: OwnedFd,
     /// What its mounts are put on, to be named where one fails.
     pub places: Vec<String>,
+    /// What it works on until it has executed its program, if it shares our memory.
+    pub region: Option<Region>,
 }
 
 /// Makes the process of `launch`.
@@ -146,6 +148,7 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
             .as_ref()
             .filter(|_| around.cgroups.is_some_and(|cgroups| cgroups.takes_births(&launch.unit.name)))
             .map(AsFd::as_fd),
+        limits_memory: service.resources.is_some(),
         umask: service.umask,
         ignore_sigpipe: service.ignore_sigpipe,
         nice: service.nice,
@@ -173,7 +176,7 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
         },
     };
     let places = confined.and_then(|confined| confined.mounts).map(|mounts| names_of(&mounts)).unwrap_or_default();
-    Ok(Spawned { pid: child.pid, pidfd, socket: ours, places })
+    Ok(Spawned { pid: child.pid, pidfd, socket: ours, places, region: child.region })
 }
 
 /// What a process is kept from, prepared; `None` if that is nothing.

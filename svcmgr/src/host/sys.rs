@@ -4,6 +4,9 @@
 mod child;
 pub mod mounts;
 mod privileges;
+mod send;
+#[cfg_attr(not(target_arch = "x86_64"), path = "sys/sharing_none.rs")]
+mod sharing;
 
 use std::ffi::CStr;
 use std::io;
@@ -13,6 +16,11 @@ use libc::{c_char, c_int};
 
 use child::child;
 pub use child::{ChildPlan, ChildStep, SandboxPlan, SchedulingPlan, Stream};
+pub use send::send_all;
+pub use sharing::Region;
+
+/// clone3(2).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// The exit code of a child that was never released, since the supervisor that made it died first.
 pub const NEVER_RAN: i32 = 241;
@@ -30,11 +38,16 @@ pub struct RawChild {
     pub pidfd: Option<OwnedFd>,
     /// Whether it is in its cgroup already.
     pub in_cgroup: bool,
+    /// What it works on, if it shares our memory: to be kept until it has executed its program or is gone.
+    pub region: Option<Region>,
 }
 
 /// Makes the child of `plan`. It reads one byte from `theirs` before it executes its program, and writes what failed
 /// to it; the descriptor closes with the execution.
 pub fn spawn(plan: &ChildPlan<'_>, theirs: BorrowedFd<'_>) -> io::Result<RawChild> {
+    if let Some(made) = sharing::spawn(plan, theirs.as_raw_fd()) {
+        return made;
+    }
     let pointers = |list: &[&CStr]| -> Vec<*const c_char> {
         list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
     };
@@ -49,7 +62,7 @@ pub fn spawn(plan: &ChildPlan<'_>, theirs: BorrowedFd<'_>) -> io::Result<RawChil
         match clone3(*cgroup) {
             Ok(Cloned::Child) => child(plan, &arguments, &environment, theirs.as_raw_fd()),
             Ok(Cloned::Parent(pid, pidfd)) => {
-                return Ok(RawChild { pid, pidfd: Some(pidfd), in_cgroup: cgroup.is_some() });
+                return Ok(RawChild { pid, pidfd: Some(pidfd), in_cgroup: cgroup.is_some(), region: None });
             }
             // Out of processes or memory: another way would not change that.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::ENOMEM)) => return Err(error),
@@ -64,7 +77,7 @@ pub fn spawn(plan: &ChildPlan<'_>, theirs: BorrowedFd<'_>) -> io::Result<RawChil
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => child(plan, &arguments, &environment, theirs.as_raw_fd()),
-        pid => Ok(RawChild { pid, pidfd: None, in_cgroup: false }),
+        pid => Ok(RawChild { pid, pidfd: None, in_cgroup: false, region: None }),
     }
 }
 
@@ -75,7 +88,6 @@ enum Cloned {
 
 /// clone3(2) as fork does it, with a pidfd, and into a cgroup.
 fn clone3(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
-    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: RawFd = -1;
     // SAFETY: all of clone_args are integers, for which zero is a value, and means "none" to clone3.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -133,6 +145,16 @@ pub fn signals(children: bool) -> io::Result<OwnedFd> {
             -1 => Err(io::Error::last_os_error()),
             fd => Ok(OwnedFd::from_raw_fd(fd)),
         }
+    }
+}
+
+/// From now on we do not take the processor from a service that runs, only because something happened that concerns us:
+/// `SCHED_BATCH` of sched(7). Our share of it stays what it is. Services are started with the usual policy.
+pub fn let_services_go_first() {
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // SAFETY: integers, and a pointer to memory of this stack.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter) } < 0 {
+        log::debug!("services are interrupted more often than need be: {}", io::Error::last_os_error());
     }
 }
 
@@ -236,12 +258,12 @@ mod tests {
     use std::os::fd::AsFd;
 
     /// Makes a process for `/bin/true` that waits to be released: it, and the supervisor's end of its socket.
-    fn waiting() -> (RawChild, OwnedFd) {
+    fn waiting(program: &CStr, limits_memory: bool) -> (RawChild, OwnedFd) {
         let null = std::fs::File::open("/dev/null").unwrap();
         let plan = ChildPlan {
-            program: c"/bin/true",
-            arguments: &[c"/bin/true"],
-            environment: &[],
+            program,
+            arguments: &[program],
+            environment: &[c"A=b"],
             directory: None,
             directory_optional: false,
             user: None,
@@ -250,6 +272,7 @@ mod tests {
             listen_pid: None,
             tty: None,
             cgroup: None,
+            limits_memory,
             umask: 0o022,
             ignore_sigpipe: true,
             nice: None,
@@ -273,14 +296,43 @@ mod tests {
         waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap().exit_status()
     }
 
+    /// Both ways to make one: with our memory, and with a copy of it.
+    const WAYS: [bool; 2] = [false, true];
+
     #[test]
     fn a_child_that_nobody_releases_ends_once_its_supervisor_is_gone() {
-        let (first, first_end) = waiting();
-        // The second was made while the first one's socket was open.
-        let (second, second_end) = waiting();
-        rustix::io::write(&second_end, b"g").unwrap();
-        drop(first_end);
-        assert_eq!(exit_code(&first), Some(NEVER_RAN));
-        assert_eq!(exit_code(&second), Some(0));
+        for way in WAYS {
+            let (first, first_end) = waiting(c"/bin/true", way);
+            // The second was made while the first one's socket was open.
+            let (second, second_end) = waiting(c"/bin/true", way);
+            rustix::io::write(&second_end, b"g").unwrap();
+            drop(first_end);
+            assert_eq!(exit_code(&first), Some(NEVER_RAN));
+            assert_eq!(exit_code(&second), Some(0));
+        }
+    }
+
+    #[test]
+    fn a_child_says_what_failed_and_leaves_our_error_numbers_alone() {
+        for way in WAYS {
+            let (child, end) = waiting(c"/no/such/program", way);
+            // SAFETY: the C library's errno of this thread.
+            unsafe { *libc::__errno_location() = libc::EXDEV };
+            rustix::io::write(&end, b"g").unwrap();
+            assert_eq!(exit_code(&child), Some(NOT_EXECUTED));
+            // SAFETY: likewise.
+            assert!(way || unsafe { *libc::__errno_location() } != libc::ENOENT);
+            let mut told = [0; 8];
+            let length = rustix::io::read(&end, &mut told).unwrap();
+            let [a, b, c, d] = libc::ENOENT.to_ne_bytes();
+            assert_eq!(told[..length], [ChildStep::Execute as u8, a, b, c, d, 0, 0]);
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn only_a_plain_child_shares_our_memory() {
+        assert!(waiting(c"/bin/true", false).0.region.is_some());
+        assert!(waiting(c"/bin/true", true).0.region.is_none());
     }
 }

@@ -24,7 +24,7 @@ pub struct Style {
 }
 
 /// At most so many lines within a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LineLimit {
     /// The time, in microseconds.
     pub interval: u64,

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -388,14 +387,9 @@ fn boundary(text: &str, limit: usize) -> usize {
 }
 
 /// How much memory the machine has, in bytes.
-///
-/// # Errors
-/// When the kernel does not tell.
-pub fn memory() -> io::Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
-    let kib: u64 = kib.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no MemTotal in /proc/meminfo"))?;
-    Ok(kib.saturating_mul(1024))
+pub fn memory() -> u64 {
+    let found = rustix::system::sysinfo();
+    found.totalram.saturating_mul(u64::from(found.mem_unit).max(1))
 }
 
 #[cfg(test)]

@@ -59,6 +59,20 @@ pub struct BootSummary {
     pub failed: Vec<String>,
     /// When the last of them was up (`CLOCK_BOOTTIME`).
     pub up_at: u64,
+    /// What the supervisor itself took until then.
+    #[serde(default)]
+    pub supervisor: SupervisorTimes,
+}
+
+/// When the supervisor was how far (`CLOCK_BOOTTIME`); of the one that was there when the boot was complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct SupervisorTimes {
+    /// Its process began.
+    pub began_at: u64,
+    /// All units were read.
+    pub loaded_at: u64,
+    /// All was prepared, and the first units were started.
+    pub booted_at: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +103,7 @@ pub struct Machine {
     /// When the boot will be complete if nothing happens until then (`CLOCK_MONOTONIC`).
     boot_due: Option<u64>,
     last_up_at: u64,
+    supervisor_times: SupervisorTimes,
     /// Since when a unit of `Type=idle` waits for all others (`CLOCK_MONOTONIC`).
     idle: BTreeMap<UnitId, u64>,
     /// When the first supervisor of this boot began (`CLOCK_MONOTONIC`).
@@ -124,6 +139,7 @@ impl Machine {
             boot_complete: None,
             boot_due: None,
             last_up_at: 0,
+            supervisor_times: SupervisorTimes::default(),
             idle: BTreeMap::new(),
             startup: 0,
             ending: false,
@@ -292,6 +308,7 @@ impl Machine {
         let old = state.clone();
         let (before, due) = (old.phase, old.due());
         let actions = step(unit, state, event, now);
+        state.note_first_run(now.boot);
         let after = state.phase;
         let next = state.due();
         if next != due {

@@ -64,12 +64,14 @@
 //! put into a queue and worked off until nothing moves. Only then are the actions handed out. So an action is
 //! always carried out with all states final and, by the supervisor, written down.
 
+mod first;
 mod manager;
 mod state;
 mod trigger;
 mod unit;
 
-pub use manager::{Action, BootSummary, Machine, Refusal, WaiterId};
+pub use first::FirstRun;
+pub use manager::{Action, BootSummary, Machine, Refusal, SupervisorTimes, WaiterId};
 pub use state::{Said, UnitState};
 pub use trigger::{SocketWork, TriggerState};
 pub use unit::{UnitAction, step};

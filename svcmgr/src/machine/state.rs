@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::first::FirstRun;
 use super::{Event, Goal, Outcome, Phase, Process, TriggerState};
 use crate::unit::failure::Act;
 use crate::unit::time::Span;
@@ -99,6 +100,8 @@ pub struct UnitState {
     pub trigger: Option<Box<TriggerState>>,
     /// Of the service of one connection: who is at its other end.
     pub connection: Option<Box<str>>,
+    /// Its first run.
+    pub first: FirstRun,
 }
 
 impl UnitState {
@@ -164,6 +167,7 @@ impl Default for UnitState {
             exit_signal: None,
             trigger: None,
             connection: None,
+            first: FirstRun::default(),
         }
     }
 }

@@ -11,7 +11,7 @@ use rustix::process::{WaitId, WaitIdOptions};
 use super::RealHost;
 use crate::graph::UnitId;
 use crate::host::spawn;
-use crate::host::sys::{ChildStep, NEVER_RAN};
+use crate::host::sys::{ChildStep, NEVER_RAN, Region};
 use crate::host::token::Token;
 use crate::machine::{Exit, Process, Role};
 
@@ -30,6 +30,8 @@ pub(super) struct Child {
     pub(super) program: String,
     /// What its mounts are put on, likewise.
     pub(super) places: Vec<String>,
+    /// What it works on, if it shares our memory: until it has executed its program, or is reaped.
+    pub(super) region: Option<Region>,
     /// Why its program could not be executed.
     pub(super) failure: Option<String>,
 }
@@ -52,7 +54,11 @@ impl RealHost {
         let socket = child.socket.as_ref()?;
         let mut message = [0; 7];
         let told = match rustix::net::recv(socket, &mut message, rustix::net::RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => true,
+            Ok((_, 0)) => {
+                // Its descriptor closed after its memory was exchanged, or with its end.
+                child.region = None;
+                true
+            }
             Ok(_) => {
                 let [step, a, b, c, d, e, f] = message;
                 let errno = i32::from_ne_bytes([a, b, c, d]);
@@ -66,6 +72,8 @@ impl RealHost {
                 true
             }
         };
+        // Children that have not run yet hold it open, too, and as long as anybody does it would be told of.
+        let _ = epoll::delete(&self.epoll, socket);
         child.socket = None;
         child.places = Vec::new();
         Some(told)
@@ -152,6 +160,7 @@ impl RealHost {
             unexecuted,
             program: String::new(),
             places: Vec::new(),
+            region: None,
             failure: None,
         };
         self.children.insert((id, role), child);
@@ -172,6 +181,7 @@ impl RealHost {
             unexecuted: starting,
             program: String::new(),
             places: Vec::new(),
+            region: None,
             failure: None,
         };
         self.children.insert((id, role), child);
@@ -194,6 +204,7 @@ impl RealHost {
             unexecuted: false,
             program: String::new(),
             places: Vec::new(),
+            region: None,
             failure: None,
         };
         self.children.insert((id, Role::Main), child);

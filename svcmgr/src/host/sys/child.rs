@@ -155,6 +155,8 @@ pub struct ChildPlan<'a> {
     pub tty: Option<&'a CStr>,
     /// Its cgroup's folder.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Its cgroup limits something: where that is memory, the kernel may end whoever shares what the child has.
+    pub limits_memory: bool,
     /// Its file mode creation mask.
     pub umask: u32,
     /// Writing to a pipe that nobody reads fails, instead of ending it.
@@ -316,9 +318,12 @@ fn scheduling(plan: &ChildPlan<'_>) -> Result<(), Failed> {
         if let Some(nice) = plan.nice {
             check(ChildStep::Nice, libc::setpriority(libc::PRIO_PROCESS, 0, nice).into())?;
         }
-        if let Some((policy, priority)) = scheduling.policy {
-            let parameter = libc::sched_param { sched_priority: priority };
-            check(ChildStep::Scheduler, libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameter))?;
+        // Not ours, unless its unit says so.
+        let (policy, priority) = scheduling.policy.unwrap_or((libc::SCHED_OTHER, 0));
+        let parameter = libc::sched_param { sched_priority: priority };
+        let set = libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameter);
+        if scheduling.policy.is_some() {
+            check(ChildStep::Scheduler, set)?;
         }
         if !scheduling.affinity.is_empty() {
             let mut set: libc::cpu_set_t = std::mem::zeroed();

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, BootSummary, Machine};
+use super::{Action, BootSummary, Machine, SupervisorTimes};
 use crate::graph::UnitId;
 use crate::machine::unit::UnitAction;
 use crate::machine::{Event, Exit, Now, Phase, UnitState};
 use crate::unit::failure::ErrorControl;
 use crate::unit::time::Span;
-use crate::unit::{Kind, ServiceType, StartType};
+use crate::unit::{Kind, ServiceType, StartType, Unit};
 
 /// A service of which nobody knows more than that its program was executed has to live this long, in microseconds,
 /// before the boot is complete with it: most that cannot work die at once.
@@ -137,8 +137,29 @@ impl Machine {
         self.boot_complete.as_ref()
     }
 
+    /// How far this supervisor was when; to be said before the boot is complete.
+    pub fn set_supervisor_times(&mut self, times: SupervisorTimes) {
+        self.supervisor_times = times;
+    }
+
+    /// How far the supervisor was when, under which the boot became complete, or this one.
+    pub fn supervisor_times(&self) -> SupervisorTimes {
+        self.boot_complete.as_ref().map_or(self.supervisor_times, |summary| summary.supervisor)
+    }
+
+    /// The names of the units after which a unit starts.
+    pub fn comes_after(&self, id: UnitId) -> impl Iterator<Item = &str> {
+        self.node(id).after.iter().filter_map(|other| Some(self.unit(*other)?.name.as_str()))
+    }
+
+    /// All units.
+    pub fn units(&self) -> impl Iterator<Item = (UnitId, &Unit)> {
+        self.graph.iter()
+    }
+
     pub(super) fn summarize_boot(&self) -> BootSummary {
-        let mut summary = BootSummary { up_at: self.last_up_at, ..BootSummary::default() };
+        let mut summary =
+            BootSummary { up_at: self.last_up_at, supervisor: self.supervisor_times, ..BootSummary::default() };
         for id in self.autos() {
             summary.auto = summary.auto.saturating_add(1);
             let Some((unit, state)) = self.unit(id).zip(self.state(id)) else { continue };

@@ -80,8 +80,8 @@ impl Guest {
         &self.folder
     }
 
-    /// Boots, and waits for the end.
-    pub fn boot(&self) -> anyhow::Result<Seen> {
+    /// Boots, and waits for the end. `seed` is what the guest's chance begins with.
+    pub fn boot(&self, seed: u32) -> anyhow::Result<Seen> {
         let initramfs = match &self.initramfs {
             Some(path) => path.clone(),
             None => {
@@ -95,6 +95,8 @@ impl Guest {
         command.arg(PATIENCE).arg(vm::machine::QEMU);
         // Virtual time is what the kvm accelerator does not have.
         command.args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-cpu", "max", "-m", memory]);
+        // What the guest takes for chance, such as where its programs lie, is the same each time, too.
+        command.args(["-seed", &seed.to_string(), "-rtc", "base=2026-01-01,clock=vm"]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"]);
         command.arg("-kernel").arg(&self.kernel).arg("-initrd").arg(initramfs);
         command.args(["-append", &self.parameters.join(" ")]);
