@@ -4,6 +4,7 @@
 mod hear;
 mod logs;
 mod serve;
+mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -59,6 +60,7 @@ pub struct Daemon {
     pub crashes: Option<Folder>,
     /// When this turn of the loop began (`CLOCK_BOOTTIME`): the time of the lines that are read in it.
     time: u64,
+    sockets: sockets::Sockets,
     clients: Clients,
     /// Clients that are to be sent more lines of a log at once.
     unfinished: BTreeSet<ClientId>,
@@ -85,6 +87,7 @@ impl Daemon {
             streams: Streams::default(),
             crashes: None,
             time: link::boot::now_us(),
+            sockets: sockets::Sockets::default(),
             clients: Clients::default(),
             unfinished: BTreeSet::new(),
             next_waiter: 0,
@@ -182,6 +185,7 @@ impl Daemon {
         at(self.unreported.values().min().copied());
         at(self.shutdown_at);
         at(self.deaf_until);
+        at(self.sockets.next_try());
         at(self.supervisor.host.next_bus_search());
         at(self.supervisor.host.has_lingering().then(|| now.saturating_add(LINGER_INTERVAL)));
         // Rounded up to the clock that epoll has, so that the deadline has passed when it returns.
@@ -204,6 +208,7 @@ impl Daemon {
             self.deaf_until = None;
             self.listen(EventFlags::IN);
         }
+        self.try_sockets(now);
         self.supervisor.host.search_bus();
         self.pass_time_in_logs();
         for id in self.supervisor.host.lingering() {

@@ -24,13 +24,19 @@ pub(super) struct Undone {
     unsaid: VecDeque<ToInit>,
     /// Units of which it cannot be seen whether any of their processes is left, and whether they are being stopped.
     unseen: BTreeMap<UnitId, bool>,
+    /// Signals that could not be sent to all processes of a unit.
+    unsent: BTreeMap<UnitId, i32>,
     /// When (`CLOCK_MONOTONIC`).
     at: Option<u64>,
 }
 
 impl Undone {
     fn is_empty(&self) -> bool {
-        self.states.is_empty() && !self.boot && self.unsaid.is_empty() && self.unseen.is_empty()
+        self.states.is_empty()
+            && !self.boot
+            && self.unsaid.is_empty()
+            && self.unseen.is_empty()
+            && self.unsent.is_empty()
     }
 }
 
@@ -52,15 +58,24 @@ impl<H: Host> Supervisor<H> {
             self.write_boot_down();
         }
         let _ = self.speak();
+        for (id, signal) in std::mem::take(&mut self.undone.unsent) {
+            if self.is_stopping(id) {
+                self.signal(id, signal);
+            }
+        }
         for (id, stopping) in self.undone.unseen.clone() {
-            let phase = self.machine.state(id).map(|state| state.phase);
-            let is_stopping = matches!(phase, Some(Phase::StopTerm | Phase::StopKill | Phase::StopFinal));
-            if stopping && !is_stopping {
+            if stopping && !self.is_stopping(id) {
                 self.undone.unseen.remove(&id);
             } else {
                 self.await_empty(id, stopping);
             }
         }
+    }
+
+    /// Whether a unit waits for its processes to end.
+    fn is_stopping(&self, id: UnitId) -> bool {
+        let phase = self.machine.state(id).map(|state| state.phase);
+        matches!(phase, Some(Phase::StopTerm | Phase::StopKill | Phase::StopFinal))
     }
 
     fn put_off(&mut self) {
@@ -124,6 +139,18 @@ impl<H: Host> Supervisor<H> {
         }
         self.put_off();
         said
+    }
+
+    /// Sends a signal to all processes of a unit.
+    pub(super) fn signal(&mut self, id: UnitId, signal: i32) {
+        let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id)) else { return };
+        self.undone.unsent.remove(&id);
+        if let Err(error) = self.host.signal(id, unit, state, signal) {
+            let name = crate::unit::signal::name(signal);
+            log::warn!("{}: {name} cannot be sent: {error}; trying again", unit.name);
+            self.undone.unsent.insert(id, signal);
+        }
+        self.put_off();
     }
 
     /// Hears of a unit's last process: now, if it is gone, or by an event.
