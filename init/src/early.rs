@@ -22,7 +22,15 @@ const MOUNTS: &[Mount] = &[
     Mount { kind: "proc", target: "/proc", flags: SAFE.union(MountFlags::NOEXEC), options: c"" },
     Mount { kind: "sysfs", target: "/sys", flags: SAFE.union(MountFlags::NOEXEC), options: c"" },
     Mount { kind: "devtmpfs", target: "/dev", flags: MountFlags::NOSUID, options: c"mode=0755" },
-    Mount { kind: "tmpfs", target: "/run", flags: SAFE, options: c"mode=0755" },
+    // Bounded, so that whoever fills it does not fill the memory; and what the supervisor writes down, logs with it, has
+    // room of its own, however full the other is.
+    Mount { kind: "tmpfs", target: "/run", flags: SAFE, options: c"mode=0755,size=20%" },
+    Mount {
+        kind: "tmpfs",
+        target: link::paths::RUN,
+        flags: SAFE.union(MountFlags::NOEXEC),
+        options: c"mode=0755,size=10%",
+    },
     Mount { kind: "tmpfs", target: "/tmp", flags: SAFE, options: c"mode=1777" },
 ];
 
@@ -115,6 +123,14 @@ mod tests {
     fn all_that_is_moved_was_mounted() {
         for moved in MOVED {
             assert!(MOUNTS.iter().any(|mount| mount.target == *moved));
+        }
+    }
+
+    #[test]
+    fn a_mount_comes_after_the_one_that_it_is_in() {
+        for (n, mount) in MOUNTS.iter().enumerate() {
+            let is_inside = |other: &&Mount| Path::new(other.target).starts_with(mount.target);
+            assert_eq!(MOUNTS[..n].iter().filter(is_inside).count(), 0, "{}", mount.target);
         }
     }
 }

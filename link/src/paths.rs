@@ -4,6 +4,8 @@
 pub const RUN: &str = "/run/mmos";
 /// The Varlink socket of `svcmgr`.
 pub const CONTROL: &str = "/run/mmos/control";
+/// The group of `/etc/group` whose members may look at units through that socket.
+pub const CONTROL_GROUP: &str = "mmos";
 /// The `sd_notify(3)` datagram socket of `svcmgr`.
 pub const NOTIFY: &str = "/run/mmos/notify";
 /// One file per unit: what `svcmgr` must know to take running services over after its own death.

@@ -4,6 +4,7 @@
 mod hear;
 mod logs;
 mod serve;
+mod sockets;
 mod stuck;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +63,7 @@ pub struct Daemon {
     pub crashes: Option<Folder>,
     /// When this turn of the loop began (`CLOCK_BOOTTIME`): the time of the lines that are read in it.
     time: u64,
+    sockets: sockets::Sockets,
     clients: Clients,
     /// Clients that are to be sent more lines of a log at once.
     unfinished: BTreeSet<ClientId>,
@@ -89,6 +91,7 @@ impl Daemon {
             streams: Streams::default(),
             crashes: None,
             time: link::boot::now_us(),
+            sockets: sockets::Sockets::default(),
             clients: Clients::default(),
             unfinished: BTreeSet::new(),
             next_waiter: 0,
@@ -201,6 +204,7 @@ impl Daemon {
         at(self.shutdown_at);
         at(self.supervisor.jobs.next_deadline());
         at(self.deaf_until);
+        at(self.sockets.next_try());
         at(self.supervisor.host.next_bus_search());
         at(self.supervisor.host.has_lingering().then(|| now.saturating_add(LINGER_INTERVAL)));
         // Rounded up to the clock that epoll has, so that the deadline has passed when it returns.
@@ -223,6 +227,7 @@ impl Daemon {
             self.deaf_until = None;
             self.listen(EventFlags::IN);
         }
+        self.try_sockets(now);
         self.supervisor.host.search_bus();
         self.tell_of_late_jobs();
         self.pass_time_in_logs();

@@ -14,6 +14,7 @@ pub mod crash;
 pub mod daemon;
 pub mod graph;
 pub mod host;
+pub mod insist;
 pub mod load;
 pub mod log;
 pub mod machine;

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::insist::insist;
 use crate::unit::specifier::Machine;
 use crate::unit::{Kind, Reference, Unit, is_template, parse, split_type, template_of};
 pub use scan::FOLDERS;
@@ -124,7 +125,7 @@ fn read_unit(root: &Path, name: &str, found: &Found, files: &Files, machine: &Ma
         unit
     };
     let masked = || refused("masked: the file is empty, or a link to /dev/null".to_owned());
-    let text = match read_linked(root, path, found.is_plain) {
+    let text = match insist(|| read_linked(root, path, found.is_plain)) {
         Ok(None) => return masked(),
         Ok(Some(text)) => text,
         Err(error) => return refused(format!("cannot be read: {error}")),
@@ -132,7 +133,7 @@ fn read_unit(root: &Path, name: &str, found: &Found, files: &Files, machine: &Ma
     let mut drop_ins = Vec::new();
     let mut unreadable = Vec::new();
     for path in files.drop_ins(name) {
-        match read_linked(root, &path, false) {
+        match insist(|| read_linked(root, &path, false)) {
             // systemd.unit(5): a link to /dev/null, or an empty file, takes the place of others of its name.
             Ok(None) => {}
             Ok(Some(text)) => drop_ins.push((path, text)),

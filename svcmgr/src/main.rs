@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use link::channel::{Channel, ENV, SVCMGR_FD};
 use log::LevelFilter;
+use svcmgr::insist::insist;
 use svcmgr::log::store::Bounds;
 use svcmgr::startup::{Options, run};
 
@@ -53,7 +54,8 @@ fn run_program() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let channel = if std::env::var_os(ENV).is_some() { svcmgr::host::sys::inherited(SVCMGR_FD).ok() } else { None };
+    let channel =
+        if std::env::var_os(ENV).is_some() { insist(|| svcmgr::host::sys::inherited(SVCMGR_FD)).ok() } else { None };
     let channel = channel.map(Channel::from_fd);
     // As PID 1's child the kernel's log is ours; elsewhere it is not.
     let is_child_of_init = channel.is_some() && std::os::unix::process::parent_id() == 1;

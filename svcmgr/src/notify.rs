@@ -119,7 +119,7 @@ pub struct NotifySocket {
 
 impl NotifySocket {
     /// Makes the socket at `path`. Everyone may write to it: who did is known by the kernel's word.
-    pub fn bind(path: &Path) -> io::Result<NotifySocket> {
+    pub fn bind(path: &Path) -> io::Result<OwnedFd> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -128,10 +128,10 @@ impl NotifySocket {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
         socket.set_nonblocking(true)?;
         rustix::net::sockopt::set_socket_passcred(&socket, true)?;
-        Ok(NotifySocket { fd: socket.into() })
+        Ok(socket.into())
     }
 
-    /// Wraps a socket that was kept for us.
+    /// Wraps a socket that was made, now or for a supervisor before this one.
     pub fn from_fd(fd: OwnedFd) -> NotifySocket {
         NotifySocket { fd }
     }
@@ -232,7 +232,7 @@ mod tests {
         use std::io::{IoSlice, Read};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
-        let socket = NotifySocket::bind(&path).unwrap();
+        let socket = NotifySocket::from_fd(NotifySocket::bind(&path).unwrap());
         assert!(socket.receive().unwrap().is_none());
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(b"READY=1", &path).unwrap();

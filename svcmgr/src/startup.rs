@@ -19,6 +19,7 @@ use crate::graph::{Graph, UnitId};
 use crate::host::real::{Adopted, RealHost};
 use crate::host::sys;
 use crate::host::token::Token;
+use crate::insist::insist;
 use crate::log::store::{self, Bounds};
 use crate::machine::{Event, Machine, Phase, Role, SupervisorTimes, UnitState};
 use crate::profile::{self, ImageInfo, Profile};
@@ -29,6 +30,9 @@ use rustix::event::epoll::EventFlags;
 
 /// PID 1 hands its descriptors over at once; a supervisor that waited for ever would be none.
 const HANDOVER_BOUND: Duration = Duration::from_secs(5);
+
+/// So many descriptors the supervisor may have where it is root: five for each of some ten thousand services.
+const DESCRIPTORS: u64 = 65_536;
 
 /// What the command line says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +101,8 @@ struct Handover {
 pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let mut times = SupervisorTimes { began_at: now_us(), ..SupervisorTimes::default() };
     let descriptors = raise_descriptor_limit();
-    let signals = sys::signals(channel.is_none()).inspect_err(|error| log::error!("no signals: {error}")).ok();
+    let signals =
+        insist(|| sys::signals(channel.is_none())).inspect_err(|error| log::error!("no signals: {error}")).ok();
     if channel.is_none() {
         sys::adopt_orphans();
     }
@@ -106,6 +111,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let bounds = options.logs.unwrap_or_else(|| Bounds::of_memory(store::memory()));
     let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), bounds, channel)?;
     host.descriptors = descriptors;
+    host.oom_score = options.is_device().then(keep_from_the_oom_killer).flatten();
 
     let (mode, profile) = mode_and_profile(options);
     let states = host.states();
@@ -133,11 +139,11 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
         daemon.hear_kernel();
     }
     daemon.crashes = Some(options.crashes());
-    open_journal(&mut daemon, options, &mut handover.stored);
     daemon.restore_streams(options.run.join("streams"), &mut handover.stored);
-    daemon.open_sockets(handover.stored.remove("notify"), handover.stored.remove("control"), &options.run);
+    open_sockets(&mut daemon, options, &mut handover.stored);
     if let Some(signals) = signals {
-        if let Err(error) = daemon.supervisor.host.watch(signals.as_fd(), Token::Signals, EventFlags::IN) {
+        let host = &daemon.supervisor.host;
+        if let Err(error) = insist(|| host.watch(signals.as_fd(), Token::Signals, EventFlags::IN)) {
             log::error!("signals cannot be watched: {error}");
         }
         daemon.signals = Some(signals);
@@ -157,8 +163,8 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the sockets by which others than services log; on a device where programs look for them.
-fn open_journal(daemon: &mut Daemon, options: &Options, stored: &mut BTreeMap<String, OwnedFd>) {
+/// Opens the sockets; those by which others than services log, on a device, where programs look for them.
+fn open_sockets(daemon: &mut Daemon, options: &Options, stored: &mut BTreeMap<String, OwnedFd>) {
     let folder = match (&options.journal, options.is_device()) {
         (Some(folder), _) => folder.clone(),
         (None, true) => PathBuf::from("/run/systemd/journal"),
@@ -170,7 +176,7 @@ fn open_journal(daemon: &mut Daemon, options: &Options, stored: &mut BTreeMap<St
             log::debug!("senders to /dev/log wait for each other sooner than need be: {error}");
         }
     }
-    daemon.open_journal(&folder, stored);
+    daemon.open_sockets(options.run.clone(), folder.clone(), stored);
     let target = folder.join("dev-log");
     if options.is_device()
         && !std::fs::read_link("/dev/log").is_ok_and(|link| link == target)
@@ -358,7 +364,7 @@ fn restore(
         let Some(fd) = handover.stored.remove(&stored) else { continue };
         let name = stored.strip_prefix("out:").unwrap_or_default();
         let Some(id) = machine.find(name) else { continue };
-        if let Err(error) = host.watch(fd.as_fd(), Token::Output(id), EventFlags::IN) {
+        if let Err(error) = insist(|| host.watch(fd.as_fd(), Token::Output(id), EventFlags::IN)) {
             log::error!("{name}: its output cannot be watched: {error}");
         }
         if let Err(error) = host.adopt_output(id, machine.unit(id), fd) {
@@ -401,13 +407,27 @@ fn adopt(daemon: &mut Daemon, taken_over: &BTreeSet<UnitId>, reaped: &[(i32, i32
     }
 }
 
+/// Whoever fills the memory, it is not the supervisor that goes for it, however small all others are
+/// (`Documentation/filesystems/proc.rst`, oom_score_adj). Gives back what it was before, which is what services get.
+fn keep_from_the_oom_killer() -> Option<i32> {
+    const OWN: &str = "/proc/self/oom_score_adj";
+    let before = std::fs::read_to_string(OWN).ok()?.trim().parse().ok()?;
+    if let Err(error) = std::fs::write(OWN, "-1000") {
+        log::warn!("should memory end, the supervisor may go for it: {error}");
+        return None;
+    }
+    Some(before)
+}
+
 /// Pipes, logs and pidfds of many services are more than the usual 1024 descriptors. What it was before is what
 /// services get: a soft limit above 1024 makes trouble for programs that use select(2).
 fn raise_descriptor_limit() -> Option<Limit> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    // Root may go beyond the hard limit, which the kernel sets to 4096.
+    let wanted = limit.maximum.map(|most| most.max(DESCRIPTORS));
+    let raise = |most| setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
+    if let Err(error) = raise(wanted).or_else(|_| raise(limit.maximum)) {
         log::warn!("the limit of open files cannot be raised: {error}");
         return None;
     }

@@ -175,13 +175,7 @@ impl<H: Host> Supervisor<H> {
     fn do_later(&mut self, action: Action) {
         match action {
             Action::Unit(_, UnitAction::Spawn(..)) => {}
-            Action::Unit(id, UnitAction::Signal(signal)) => {
-                if let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id))
-                    && let Err(error) = self.host.signal(id, unit, state, signal)
-                {
-                    log::warn!("{}: {} cannot be sent: {error}", unit.name, crate::unit::signal::name(signal));
-                }
-            }
+            Action::Unit(id, UnitAction::Signal(signal)) => self.signal(id, signal),
             Action::Unit(id, UnitAction::Ask) => {
                 let Some(unit) = self.machine.unit(id) else { return };
                 let verdict = self.host.ask(unit);

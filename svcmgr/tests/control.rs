@@ -137,42 +137,6 @@ fn without_descriptors_clients_wait_and_the_supervisor_does_not_spin() {
 }
 
 #[test]
-fn who_is_not_root_may_look_and_change_nothing() {
-    if !rustix::process::geteuid().is_root() {
-        skip::because("only root can become another user");
-        return;
-    }
-    let device = Device::new(&[("a.service", "[Service]\nExecStart=/bin/sleep 1000\n[X-MMOS]\nStart=auto\n")]);
-    // The test's folder is root's alone; the device's /run/mmos is open to all.
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(device.dir.path(), open).unwrap();
-    let _svcmgr = device.start();
-    device.wait_state("a", "active");
-    let said = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // This thread alone becomes another user: the kernel's identities are those of threads; credentials(7).
-            let nobody = rustix::process::Uid::from_raw(65534);
-            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
-            [
-                ("Start", json!({"name": "a"})),
-                ("Stop", json!({"name": "a"})),
-                ("Restart", json!({"name": "a"})),
-                ("Shutdown", json!({"ending": "halt"})),
-                ("ListUnits", json!({})),
-            ]
-            .map(|(method, parameters)| match device.client().call(method, parameters) {
-                Ok(_) => "fine".to_owned(),
-                Err((error, _)) => error,
-            })
-        });
-        thread.join().unwrap()
-    });
-    let denied = "org.mmos.Manager.PermissionDenied";
-    assert_eq!(said, [denied, denied, denied, denied, "fine"]);
-    assert_eq!(device.unit_state("a")["state"], "active");
-}
-
-#[test]
 fn calls_on_one_connection_are_answered_in_order() {
     let device = Device::new(&[("slow.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep 0.1\n")]);
     let _svcmgr = device.start();

@@ -80,12 +80,15 @@ fn start_types_decide_what_runs_and_order_is_kept() {
     let refused = vm.run("mmosctl start disabled").unwrap();
     assert!(refused.status != 0 && refused.text.contains("disabled"), "{refused:?}");
 
-    // Who is asking from an ordinary account gets an answer, but may not change anything.
+    // Who is asking from an ordinary account, of the group that may look, gets an answer, but may not change anything.
     let looks = vm.run("busybox su test -c 'mmosctl status worker'").unwrap();
     assert_eq!(looks.status, 0, "{looks:?}");
     let changes = vm.run("busybox su test -c 'mmosctl stop worker'").unwrap();
     assert!(changes.status != 0 && changes.text.to_lowercase().contains("root"), "{changes:?}");
     assert_eq!(vm.run("busybox su test -c 'mmosctl is-mmos'").unwrap().status, 0);
+    // Who is not even in the group does not get that far, and is told why.
+    let stranger = vm.run("busybox su -s /bin/sh nobody -c 'mmosctl status worker'").unwrap();
+    assert!(stranger.status != 0 && stranger.text.contains("group mmos"), "{stranger:?}");
 
     // The output of a service is kept, in order.
     let log = vm.must("mmosctl logs talker -n 3").unwrap();

@@ -40,7 +40,7 @@ const BUILD: [(&str, &str); 9] = [
     ("zstd", "unpacking packages"),
 ];
 const RUN: [(&str, &str); 1] = [("qemu-system-x86", "the virtual machine")];
-const TEST: [(&str, &str); 13] = [
+const TEST: [(&str, &str); 15] = [
     ("mtools", "files on FAT test disks"),
     ("g++", "the C header is compiled as C++, too"),
     ("memtester", "what the memory test runs"),
@@ -54,6 +54,8 @@ const TEST: [(&str, &str); 13] = [
     ("gdisk", "partitions on test disks"),
     ("squashfs-tools", "mksquashfs, for roots that are mounted"),
     ("erofs-utils", "mkfs.erofs, likewise"),
+    ("strace", "makes system calls of the supervisor fail"),
+    ("python3-venv", "a Varlink client in another language, from PyPI"),
 ];
 const BENCH: [(&str, &str); 3] = [
     ("wimtools", "wimlib-imagex of the distribution"),

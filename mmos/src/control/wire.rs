@@ -148,7 +148,7 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 fn remedy(source: &io::Error, hopeless: bool) -> &'static str {
     match source.kind() {
         ErrorKind::NotFound if hopeless => "this does not look like mmos (`mmosctl is-mmos` tells)",
-        ErrorKind::PermissionDenied => "see that this user may reach the socket",
+        ErrorKind::PermissionDenied => "be root, or a member of the group mmos (/etc/group), whose members may look",
         ErrorKind::WouldBlock => "its queue of callers is full: see what it is busy with in the kernel's log (`dmesg`)",
         _ => "it is not running: init starts it again, see why it ended in the kernel's log (`dmesg`)",
     }

@@ -25,6 +25,8 @@ use crate::machine::WaiterId;
 const MAX_CALL: usize = 64 * 1024;
 /// Beyond this a client has to read before it is given more lines of a log.
 const ENOUGH: usize = 32 * 1024;
+/// So many bytes of answers wait at most for clients to read them; then the client with most of them goes.
+const MAX_WAITING: usize = 2 * 1024 * 1024;
 /// So many clients at once, half of them for root alone, so that others cannot lock root out.
 const MAX_CLIENTS: usize = 64;
 
@@ -43,8 +45,12 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket at `path`. Everyone may look: what may be changed is decided by who asks.
-    pub fn bind(path: &Path) -> io::Result<Listener> {
+    /// Makes the socket at `path`, which root and members of `group` may connect to; what may be changed is decided by
+    /// who asks.
+    ///
+    /// It is the file's mode that lets nobody else in, and not a look at the caller's groups once it is here: so the
+    /// kernel says no, with an error that says what it is, and strangers take no connection away from others.
+    pub fn bind(path: &Path, group: Option<u32>) -> io::Result<OwnedFd> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -52,12 +58,16 @@ impl Listener {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+        // Nobody can connect before it listens, and then it is whose it is to be.
+        if let Err(error) = std::os::unix::fs::chown(path, None, group) {
+            log::warn!("{}: {error}; only root may use it", path.display());
+        }
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
         rustix::net::listen(&fd, 64)?;
-        Ok(Listener { fd })
+        Ok(fd)
     }
 
-    /// Wraps a socket that was kept for us.
+    /// Wraps a socket that was made, now or for a supervisor before this one.
     pub fn from_fd(fd: OwnedFd) -> Listener {
         Listener { fd }
     }
@@ -119,6 +129,8 @@ pub struct Client {
     output: Vec<u8>,
     /// It has ended its half of the connection: no further call comes.
     closing: bool,
+    /// When it came, and when it was last heard or answered, by the clock of [`Clients`].
+    since: u64,
     used: u64,
 }
 
@@ -135,6 +147,7 @@ impl Client {
             input: Vec::new(),
             output: Vec::new(),
             closing: false,
+            since: used,
             used,
         }
     }
@@ -238,6 +251,8 @@ impl Client {
             self.output = Vec::new();
             return !(self.closing && !self.input.contains(&0) && matches!(self.pending, Pending::Nothing));
         }
+        // It may wait there for long.
+        self.output.shrink_to_fit();
         true
     }
 
@@ -256,13 +271,14 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Admits a client. If there are too many of its sort, the one that has been idle for longest goes; its number is
-    /// returned too. `None` if it cannot be admitted.
+    /// Admits a client. If there are too many of its sort, the one that has been idle for longest goes; if none is idle,
+    /// one that follows a log, which it can go on with from the last line that it got. `None` if all wait for an end.
     pub fn admit(&mut self, socket: OwnedFd, uid: u32) -> Option<ClientId> {
         let is_root = uid == 0;
         let share = MAX_CLIENTS / 2;
         let is_full = self.all.values().filter(|client| (client.uid == 0) == is_root).count() >= share;
-        if is_full && !self.remove_idlest(|client| (client.uid == 0) == is_root) {
+        let is_same = |client: &Client| (client.uid == 0) == is_root;
+        if is_full && !self.remove_idlest(is_same) && !self.remove_follower(is_same) {
             return None;
         }
         self.clock = self.clock.saturating_add(1);
@@ -281,6 +297,23 @@ impl Clients {
         let idle = |client: &Client| which(client) && matches!(client.pending, Pending::Nothing);
         let idlest = self.all.iter().filter(|(_, client)| idle(client)).min_by_key(|(_, client)| client.used);
         idlest.map(|(id, _)| *id).and_then(|id| self.all.remove(&id)).is_some()
+    }
+
+    /// Of the clients of which `which` says so, the one goes that has followed a log for longest. Whether there was one.
+    fn remove_follower(&mut self, which: impl Fn(&Client) -> bool) -> bool {
+        let follows = |client: &Client| which(client) && matches!(client.pending, Pending::Lines(_));
+        let first = self.all.iter().filter(|(_, client)| follows(client)).min_by_key(|(_, client)| client.since);
+        first.map(|(id, _)| *id).and_then(|id| self.all.remove(&id)).is_some()
+    }
+
+    /// If too much waits to be read, by all clients together, the one of which most waits goes.
+    pub fn hold_bound(&mut self) {
+        let sum = |all: &BTreeMap<ClientId, Client>| all.values().map(|client| client.output.len()).sum::<usize>();
+        while sum(&self.all) > MAX_WAITING {
+            let most = self.all.iter().max_by_key(|(_, client)| client.output.len()).map(|(id, _)| *id);
+            let Some(client) = most.and_then(|id| self.all.remove(&id)) else { return };
+            log::warn!("a client (user {}) does not read its answers, and is cut off", client.uid);
+        }
     }
 
     /// A client.

@@ -1,11 +1,10 @@
 //! The loop's part of the logs: reading what services and others say, in turn and within their rates.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::event::epoll::{self, EventFlags};
+use rustix::event::epoll::EventFlags;
 
 use super::Daemon;
 use crate::graph::UnitId;
@@ -14,8 +13,7 @@ use crate::host::token::Token;
 use crate::log::inlets::Format;
 use crate::log::kmsg::Kmsg;
 use crate::log::pipes::Drained;
-use crate::log::socket::Socket;
-use crate::log::streams::{Read, Streams};
+use crate::log::streams::Read;
 
 /// What the names of streams in PID 1's store begin with.
 const STREAM: &str = "stream:";
@@ -60,30 +58,6 @@ impl Daemon {
             // Told once, and not with every line.
             self.watch(self.kmsg.as_ref().map(AsFd::as_fd), Token::Kmsg, EventFlags::IN | EventFlags::ONESHOT);
         }
-    }
-
-    /// Opens `/dev/log` and the journal's sockets in `folder`, or goes on with those that were kept.
-    pub fn open_journal(&mut self, folder: &Path, stored: &mut BTreeMap<String, OwnedFd>) {
-        if let Err(error) = std::fs::create_dir_all(folder) {
-            log::error!("{} cannot be made: {error}", folder.display());
-        }
-        let mut open = |daemon: &Daemon, token, name: &str, file: &str, bind: &dyn Fn(&Path) -> io::Result<OwnedFd>| {
-            let kept = stored.remove(name);
-            let fresh = kept.is_none();
-            match kept.map_or_else(|| bind(&folder.join(file)), Ok) {
-                Ok(fd) => {
-                    daemon.keep(token, name, fd.as_fd(), fresh);
-                    Some(fd)
-                }
-                Err(error) => {
-                    log::error!("no socket {}: {error}; what is sent there is lost", folder.join(file).display());
-                    None
-                }
-            }
-        };
-        self.inlets.syslog = open(self, Token::Syslog, "log:syslog", "dev-log", &Socket::bind).map(Socket::from_fd);
-        self.inlets.native = open(self, Token::Journal, "log:journal", "socket", &Socket::bind).map(Socket::from_fd);
-        self.streams.listener = open(self, Token::Streams, "log:stdout", "stdout", &Streams::bind);
     }
 
     pub(super) fn accept_streams(&mut self) {
@@ -182,7 +156,7 @@ impl Daemon {
 
     fn watch(&self, fd: Option<BorrowedFd<'_>>, token: Token, flags: EventFlags) {
         if let Some(fd) = fd
-            && let Err(error) = epoll::modify(&self.supervisor.host.epoll, fd, token.data(), flags)
+            && let Err(error) = self.supervisor.host.watch_for(fd, token, flags)
         {
             log::error!("what is said cannot be watched ({token:?}): {error}");
         }

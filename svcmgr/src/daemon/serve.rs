@@ -1,8 +1,8 @@
 //! The loop's part of the control socket: accepting clients, hearing their calls, sending what there is for them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use rustix::event::epoll::{self, EventFlags};
+use rustix::event::epoll::EventFlags;
 
 use super::Daemon;
 use crate::control::logs::{self, Sent};
@@ -10,7 +10,6 @@ use crate::control::methods::{self, Context};
 use crate::control::{ClientId, Listener, Pending};
 use crate::host::Host;
 use crate::host::token::Token;
-use crate::notify::NotifySocket;
 
 /// Clients that are accepted before others get their turn.
 const ACCEPT_BATCH: usize = 16;
@@ -105,8 +104,7 @@ impl Daemon {
 
     pub(super) fn listen(&self, flags: EventFlags) {
         let Some(listener) = &self.listener else { return };
-        let data = Token::Listener.data();
-        if let Err(error) = epoll::modify(&self.supervisor.host.epoll, listener, data, flags) {
+        if let Err(error) = self.supervisor.host.watch_for(listener.as_fd(), Token::Listener, flags) {
             log::error!("the control socket cannot be watched: {error}");
         }
     }
@@ -165,6 +163,7 @@ impl Daemon {
                 return self.clients.remove(id);
             }
         }
+        self.clients.hold_bound();
         let Some(client) = self.clients.get(id) else { return };
         let mut flags = READING;
         if !client.listens() {
@@ -174,39 +173,9 @@ impl Daemon {
         if client.has_output() {
             flags |= EventFlags::OUT;
         }
-        if let Err(error) = epoll::modify(&self.supervisor.host.epoll, client.fd(), Token::Client(id).data(), flags) {
+        if let Err(error) = self.supervisor.host.watch_for(client.fd(), Token::Client(id), flags) {
             log::warn!("a client cannot be watched: {error}");
             self.clients.remove(id);
-        }
-    }
-
-    /// Watches the sockets and gives them to PID 1 to keep.
-    pub fn open_sockets(&mut self, notify: Option<OwnedFd>, control: Option<OwnedFd>, run: &std::path::Path) {
-        let fresh = (notify.is_none(), control.is_none());
-        let made = notify.map_or_else(|| NotifySocket::bind(&run.join("notify")), |fd| Ok(NotifySocket::from_fd(fd)));
-        match made {
-            Ok(socket) => {
-                self.keep(Token::Notify, "notify", socket.as_fd(), fresh.0);
-                self.notify = Some(socket);
-            }
-            Err(error) => log::error!("no notify socket: {error}; services of Type=notify cannot get ready"),
-        }
-        let made = control.map_or_else(|| Listener::bind(&run.join("control")), |fd| Ok(Listener::from_fd(fd)));
-        match made {
-            Ok(socket) => {
-                self.keep(Token::Listener, "control", socket.as_fd(), fresh.1);
-                self.listener = Some(socket);
-            }
-            Err(error) => log::error!("no control socket: {error}; services run, and cannot be asked about"),
-        }
-    }
-
-    pub(super) fn keep(&self, token: Token, name: &str, fd: std::os::fd::BorrowedFd<'_>, fresh: bool) {
-        if let Err(error) = self.supervisor.host.watch(fd, token, EventFlags::IN) {
-            log::error!("the socket {name} cannot be watched: {error}");
-        }
-        if fresh {
-            self.supervisor.host.store(name, fd);
         }
     }
 }

@@ -13,10 +13,16 @@ use rustix::fs::{Mode, OFlags};
 use super::sys;
 use crate::unit::resources::{Resources, Setting, Totals};
 
+/// So many of all tasks that the kernel can have may one service have that does not say (`TasksMax=`), in percent; as
+/// with systemd (systemd-system.conf(5), `DefaultTasksMax=`).
+const DEFAULT_TASKS: u64 = 15;
+
 /// The cgroups of all services, beneath one folder.
 #[derive(Debug)]
 pub struct Cgroups {
     folder: PathBuf,
+    /// What is written into `pids.max` of a service that does not say.
+    tasks: String,
     /// Killed whole, and not removed since: see [`Cgroups::takes_births`].
     killed: RefCell<BTreeSet<String>>,
 }
@@ -34,7 +40,8 @@ impl Cgroups {
         }
         // A folder elsewhere has no such file.
         fs::metadata(folder.join("cgroup.procs"))?;
-        Ok(Cgroups { folder: folder.to_owned(), killed: RefCell::default() })
+        let tasks = totals().tasks.saturating_mul(DEFAULT_TASKS) / 100;
+        Ok(Cgroups { folder: folder.to_owned(), tasks: tasks.to_string(), killed: RefCell::default() })
     }
 
     /// The folder of a unit's cgroup, opened, made if need be; a new one with the unit's resources.
@@ -42,6 +49,9 @@ impl Cgroups {
         let path = self.folder.join(unit);
         match fs::create_dir(&path) {
             Ok(()) => {
+                if !resources.is_some_and(Resources::bounds_tasks) {
+                    self.bound_tasks(unit, &path);
+                }
                 if let Some(resources) = resources {
                     self.share_out(unit, &path, resources, owner);
                 }
@@ -51,6 +61,19 @@ impl Cgroups {
         }
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
         Ok(rustix::fs::open(&path, flags, Mode::empty())?)
+    }
+
+    /// A service that forks without end takes its own share of all tasks, and leaves the others theirs.
+    fn bound_tasks(&self, unit: &str, path: &Path) {
+        match fs::write(path.join("pids.max"), &self.tasks) {
+            // The controller is not there, or PID 1 is none of ours and has not switched it on.
+            Err(error)
+                if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::PermissionDenied =>
+            {
+                log::warn!("{unit}: how many tasks it may have cannot be bounded: {error}");
+            }
+            _ => {}
+        }
     }
 
     /// Writes down what a new cgroup may use. What the kernel does not take is told, and the service runs without.
@@ -162,14 +185,19 @@ impl Cgroups {
                 Err(error) => log::warn!("{}: cgroup.kill: {error}; killing one by one", folder.display()),
             }
         }
+        let mut sent = Ok(());
         for pid in self.processes(unit)? {
             // It may have ended meanwhile.
-            let _ = sys::kill(pid, signal);
+            if let Err(error) = sys::kill(pid, signal)
+                && error.raw_os_error() != Some(libc::ESRCH)
+            {
+                sent = Err(error);
+            }
             if signal != libc::SIGKILL {
                 let _ = sys::kill(pid, libc::SIGCONT);
             }
         }
-        Ok(())
+        sent
     }
 
     /// Opens the file that tells whether anybody is in a unit's cgroup; `None` if there is no cgroup.

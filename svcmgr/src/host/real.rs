@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 
 use link::{Channel, ToInit};
 use rustix::event::epoll::{self, EventFlags};
-use rustix::process::{WaitId, WaitIdOptions};
 
 use super::cgroup::{Cgroups, MemoryEvents, Population};
 use super::conditions::{self, System};
@@ -26,8 +25,10 @@ use super::private::Private;
 use super::spawn::{self, Surroundings};
 use super::sys;
 use super::token::Token;
+use super::users;
 use super::{Connection, Found, Host, Launch};
 use crate::graph::UnitId;
+use crate::insist::insist;
 use crate::log::lines::{LineLimit, Style};
 use crate::log::pipes::Pipes;
 use crate::log::store::{Bounds, Store};
@@ -51,6 +52,8 @@ pub struct RealHost {
     pub store: Store,
     /// How many descriptors a service may have that does not say.
     pub descriptors: Option<Limit>,
+    /// The OOM score adjustment of a service that does not say.
+    pub oom_score: Option<i32>,
     /// This machine.
     pub machine: Machine,
     /// What watches the folder of a PID file, and which folder that is.
@@ -92,25 +95,26 @@ impl RealHost {
         bounds: Bounds,
         channel: Option<Channel>,
     ) -> io::Result<RealHost> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let epoll = insist(|| Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?))?;
         for folder in [run.to_owned(), run.join("state")] {
-            if let Err(error) = fs::create_dir_all(&folder) {
+            if let Err(error) = insist(|| fs::create_dir_all(&folder)) {
                 log::error!("{} cannot be made: {error}", folder.display());
             }
         }
-        let cgroups = cgroup.and_then(|folder| match Cgroups::new(folder) {
+        let cgroups = cgroup.and_then(|folder| match insist(|| Cgroups::new(folder)) {
             Ok(cgroups) => Some(cgroups),
             Err(error) => {
                 log::warn!("no cgroups in {}: {error}; services are held together by process groups", folder.display());
                 None
             }
         });
-        let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into();
+        let null = insist(|| fs::OpenOptions::new().read(true).write(true).open("/dev/null"))?.into();
         let host = RealHost {
             epoll,
             pipes: Pipes::default(),
             store: Store::open(&run.join("log"), bounds),
             descriptors: None,
+            oom_score: None,
             machine: Machine::of_this_system(root),
             pid_files: HashMap::new(),
             names: HashMap::new(),
@@ -136,7 +140,7 @@ impl RealHost {
             lingering: Vec::new(),
         };
         if let Some(channel) = &host.channel {
-            host.watch(channel.as_fd(), Token::Init, EventFlags::IN)?;
+            insist(|| host.watch(channel.as_fd(), Token::Init, EventFlags::IN))?;
         }
         Ok(host)
     }
@@ -149,6 +153,13 @@ impl RealHost {
     /// Watches a descriptor.
     pub fn watch(&self, fd: BorrowedFd<'_>, token: Token, flags: EventFlags) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, fd, token.data(), flags)?)
+    }
+
+    /// Changes what a descriptor that is watched is watched for. That takes no memory: should it be refused, it goes
+    /// the next time.
+    pub fn watch_for(&self, fd: BorrowedFd<'_>, token: Token, flags: EventFlags) -> io::Result<()> {
+        let ask = || epoll::modify(&self.epoll, fd, token.data(), flags);
+        Ok(ask().or_else(|_| ask())?)
     }
 
     /// The channel to PID 1.
@@ -184,6 +195,16 @@ impl RealHost {
         {
             log::warn!("PID 1 cannot keep the descriptor {name}: {error}");
         }
+    }
+
+    /// The group whose members may look at units.
+    pub fn control_group(&self) -> Option<u32> {
+        let found = insist(|| users::group(&self.root, link::paths::CONTROL_GROUP));
+        let group = found.inspect_err(|error| log::warn!("/etc/group: {error}")).ok().flatten();
+        if group.is_none() {
+            log::info!("there is no group {}: only root may use the control socket", link::paths::CONTROL_GROUP);
+        }
+        group
     }
 
     /// Takes over the reading end of a unit's pipe.
@@ -336,8 +357,11 @@ impl Host for RealHost {
             .pipe(&mut self.store, launch.id, &launch.unit.name, style(launch.unit), to_console)
             .map_err(|error| format!("no pipe for its output: {error}"))?;
         if let Some(reader) = new {
-            epoll::add(&self.epoll, reader, Token::Output(launch.id).data(), EventFlags::IN)
-                .map_err(|error| format!("its output cannot be watched: {error}"))?;
+            if let Err(error) = epoll::add(&self.epoll, reader, Token::Output(launch.id).data(), EventFlags::IN) {
+                // It is made anew with the next process: one that nobody reads would stop its writers.
+                self.pipes.remove(launch.id);
+                return Err(format!("its output cannot be watched: {error}"));
+            }
             if self.channel.is_some() {
                 self.unkept.push((launch.id, ToInit::Store(format!("out:{}", launch.unit.name))));
             }
@@ -356,6 +380,7 @@ impl Host for RealHost {
             kmsg: self.kmsg.as_ref().map(AsFd::as_fd),
             notify: &self.notify,
             cgroups: self.cgroups.as_ref(),
+            oom_score: self.oom_score,
             descriptors: self.descriptors,
         };
         let born = link::boot::now_us();
@@ -368,10 +393,7 @@ impl Host for RealHost {
                     epoll::add(&self.epoll, &spawned.socket, token.data(), EventFlags::IN)
                 });
         if let Err(error) = watched {
-            // Its socket closes, so that it ends unreleased; nobody else reaps it.
-            let _ = sys::kill(spawned.pid, libc::SIGKILL);
-            drop(spawned.socket);
-            let _ = rustix::process::waitid(WaitId::PidFd(spawned.pidfd.as_fd()), WaitIdOptions::EXITED);
+            spawn::discard(spawned.pid);
             return Err(format!("its process cannot be watched: {error}"));
         }
         let child = Child {

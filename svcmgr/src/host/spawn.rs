@@ -41,6 +41,8 @@ pub struct Surroundings<'a> {
     pub run: &'a Path,
     /// Folders that services have for themselves.
     pub private: &'a Private,
+    /// The OOM score adjustment of a service that does not say: not that of the supervisor.
+    pub oom_score: Option<i32>,
     /// How many descriptors a service may have that does not say: not as many as the supervisor.
     pub descriptors: Option<Limit>,
     /// The descriptors that it gets.
@@ -108,18 +110,12 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
     let streams = [input, output, stream(&service.error, files.error.as_ref(), around)];
     let wants_tty = streams.iter().any(|stream| matches!(stream, Stream::Tty));
     let tty = if wants_tty { Some(c_string(&service.tty)?) } else { None };
-    let cgroup = match around.cgroups.map(|cgroups| {
-        let owner = user.as_ref().map(|user| (user.uid, user.gid));
-        cgroups.open(&launch.unit.name, service.resources.as_deref(), owner)
-    }) {
-        Some(Ok(fd)) => Some(fd),
-        Some(Err(error)) => {
-            log::warn!("{}: no cgroup: {error}; it runs without", launch.unit.name);
-            None
-        }
-        None => None,
-    };
-    let oom_score_adjust = service.oom_score_adjust.map(|score| c_string(&score.to_string())).transpose()?;
+    // One that is in no cgroup could not be ended whole, nor be kept within what it may use.
+    let owner = user.as_ref().map(|user| (user.uid, user.gid));
+    let open = |cgroups: &Cgroups| cgroups.open(&launch.unit.name, service.resources.as_deref(), owner);
+    let cgroup = around.cgroups.map(open).transpose().map_err(|error| format!("no cgroup for it: {error}"))?;
+    let oom_score_adjust =
+        service.oom_score_adjust.or(around.oom_score).map(|score| c_string(&score.to_string())).transpose()?;
     let dumped = service.scheduling.as_ref().and_then(|scheduling| scheduling.coredump_filter);
     let coredump_filter = dumped.map(|bits| c_string(&format!("{bits:#x}"))).transpose()?;
     // What the unit says comes after, and holds.
@@ -159,24 +155,33 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
         sandbox: confined.as_ref().map(Confinement::plan),
     };
     let child = sys::spawn(&plan, theirs.as_fd()).map_err(|error| format!("no process could be made: {error}"))?;
-    if !child.in_cgroup
-        && let (Some(cgroups), Some(_)) = (around.cgroups, &cgroup)
-        && let Err(error) = cgroups.add(&launch.unit.name, child.pid)
-    {
-        log::warn!("{}: process {} could not be put into its cgroup: {error}", launch.unit.name, child.pid);
-    }
-    let pidfd = match child.pidfd {
-        Some(pidfd) => pidfd,
-        None => match pidfd_open(child.pid) {
-            Ok(pidfd) => pidfd,
-            Err(error) => {
-                // Unreleased, it ends as soon as our end of the socket closes.
-                return Err(format!("process {} could not be watched: {error}", child.pid));
-            }
-        },
+    let joined = match (around.cgroups, &cgroup) {
+        (Some(cgroups), Some(_)) if !child.in_cgroup => cgroups.add(&launch.unit.name, child.pid),
+        _ => Ok(()),
+    };
+    let pidfd = child.pidfd.map_or_else(|| pidfd_open(child.pid), Ok);
+    let pidfd = match (joined, pidfd) {
+        (Ok(()), Ok(pidfd)) => pidfd,
+        (Err(error), _) => {
+            discard(child.pid);
+            return Err(format!("its process could not be put into its cgroup: {error}"));
+        }
+        (Ok(()), Err(error)) => {
+            discard(child.pid);
+            return Err(format!("its process could not be watched: {error}"));
+        }
     };
     let places = confined.and_then(|confined| confined.mounts).map(|mounts| names_of(&mounts)).unwrap_or_default();
     Ok(Spawned { pid: child.pid, pidfd, socket: ours, places, region: child.region })
+}
+
+/// Ends a process of which the supervisor could not hear: nobody else knows of it.
+pub fn discard(pid: i32) {
+    let _ = sys::kill(pid, libc::SIGKILL);
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let wait = || rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        let _ = rustix::io::retry_on_intr(wait);
+    }
 }
 
 /// What a process is kept from, prepared; `None` if that is nothing.

@@ -43,6 +43,23 @@ pub fn identity(
     resolve(user.unwrap_or("root"), group, more, &|| read("etc/passwd"), &|| read("etc/group")).map(Some)
 }
 
+/// The number of a group in `/etc/group` beneath `root`; `None` if it has none of this name, or there is no such file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn group(root: &Path, name: &str) -> std::io::Result<Option<u32>> {
+    let text = match std::fs::read_to_string(root.join("etc/group")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    // group(5): name, password, number, members.
+    let number = |line: &str| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    };
+    Ok(text.lines().find_map(number))
+}
+
 /// The range that systemd has for dynamic users: systemd.exec(5), `DynamicUser=`.
 const DYNAMIC: std::ops::RangeInclusive<u32> = 61184..=65519;
 

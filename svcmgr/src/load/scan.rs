@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::Loaded;
+use crate::insist::insist;
 use crate::unit::{Relation, is_template, is_valid_name, split_type, template_of};
 
 /// Where units are, the first one winning by name; beneath the root.
@@ -51,7 +52,7 @@ pub(super) fn scan(root: &Path, loaded: &mut Loaded) -> Files {
     let mut seen_folders = BTreeSet::new();
     for folder in FOLDERS {
         let folder = root.join(folder);
-        let id = match fs::metadata(&folder) {
+        let id = match insist(|| fs::metadata(&folder)) {
             Ok(metadata) => (metadata.dev(), metadata.ino()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {
@@ -81,7 +82,7 @@ impl Files {
         }
         let mut found: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
         for folder in self.owners(name).iter().filter_map(|owner| self.folders.get(owner)).flatten() {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            for entry in entries(folder).unwrap_or_default() {
                 let path = entry.path();
                 if path.extension().is_some_and(|extension| extension == "conf") {
                     found.entry(entry.file_name()).or_insert(path);
@@ -117,7 +118,7 @@ impl Files {
     }
 
     fn read_folder(&mut self, folder: &Path, loaded: &mut Loaded) {
-        let entries = match fs::read_dir(folder) {
+        let entries = match entries(folder) {
             Ok(entries) => entries,
             Err(error) => {
                 loaded.problems.push(format!("{} cannot be read: {error}", folder.display()));
@@ -125,13 +126,6 @@ impl Files {
             }
         };
         for entry in entries {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => {
-                    loaded.problems.push(format!("{} cannot be read to its end: {error}", folder.display()));
-                    return;
-                }
-            };
             let path = entry.path();
             let Ok(name) = entry.file_name().into_string() else {
                 loaded.problems.push(format!("{}: a unit's name must be plain ASCII, ignored", path.display()));
@@ -175,7 +169,7 @@ impl Files {
         let kinds = [(".wants", Relation::Wants), (".requires", Relation::Requires)];
         for (suffix, relation) in kinds {
             let Some(owner) = name.strip_suffix(suffix).filter(|owner| is_valid_name(owner)) else { continue };
-            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+            for entry in entries(&path).unwrap_or_default() {
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let links = self.links.entry(owner.to_owned()).or_default();
                 if is_valid_name(&name) && name != owner && !links.iter().any(|link| link.name == name) {
@@ -184,6 +178,11 @@ impl Files {
             }
         }
     }
+}
+
+/// What is in a folder, all of it: a unit that is not seen would be as if it did not exist.
+fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    insist(|| fs::read_dir(folder)?.collect())
 }
 
 /// The other unit's name, if the link at `path` is another name for one. A link to `/dev/null`, or to a file that is

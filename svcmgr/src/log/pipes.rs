@@ -119,6 +119,11 @@ impl Pipes {
         Ok(())
     }
 
+    /// Closes a pipe that nothing was written into yet.
+    pub fn remove(&mut self, id: UnitId) {
+        self.sinks.remove(&id);
+    }
+
     /// The reading end of a unit's pipe.
     pub fn reader(&self, id: UnitId) -> Option<BorrowedFd<'_>> {
         self.sinks.get(&id).map(|sink| sink.reader.as_fd())

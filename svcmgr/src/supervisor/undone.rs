@@ -26,6 +26,8 @@ pub(super) struct Undone {
     unseen: BTreeMap<UnitId, bool>,
     /// Units whose sockets are to be watched, or are not to be.
     watches: BTreeMap<UnitId, SocketWork>,
+    /// Signals that could not be sent to all processes of a unit.
+    unsent: BTreeMap<UnitId, i32>,
     /// When (`CLOCK_MONOTONIC`).
     at: Option<u64>,
 }
@@ -37,6 +39,7 @@ impl Undone {
             && self.unsaid.is_empty()
             && self.unseen.is_empty()
             && self.watches.is_empty()
+            && self.unsent.is_empty()
     }
 }
 
@@ -61,10 +64,13 @@ impl<H: Host> Supervisor<H> {
         for (id, work) in self.undone.watches.clone() {
             self.work_on_sockets(id, work);
         }
+        for (id, signal) in std::mem::take(&mut self.undone.unsent) {
+            if self.is_stopping(id) {
+                self.signal(id, signal);
+            }
+        }
         for (id, stopping) in self.undone.unseen.clone() {
-            let phase = self.machine.state(id).map(|state| state.phase);
-            let is_stopping = matches!(phase, Some(Phase::StopTerm | Phase::StopKill | Phase::StopFinal));
-            if stopping && !is_stopping {
+            if stopping && !self.is_stopping(id) {
                 self.undone.unseen.remove(&id);
             } else {
                 self.await_empty(id, stopping);
@@ -82,6 +88,12 @@ impl<H: Host> Supervisor<H> {
         }
         self.put_off();
         !done && before != Some(work)
+    }
+
+    /// Whether a unit waits for its processes to end.
+    fn is_stopping(&self, id: UnitId) -> bool {
+        let phase = self.machine.state(id).map(|state| state.phase);
+        matches!(phase, Some(Phase::StopTerm | Phase::StopKill | Phase::StopFinal))
     }
 
     fn put_off(&mut self) {
@@ -145,6 +157,18 @@ impl<H: Host> Supervisor<H> {
         }
         self.put_off();
         said
+    }
+
+    /// Sends a signal to all processes of a unit.
+    pub(super) fn signal(&mut self, id: UnitId, signal: i32) {
+        let (Some(unit), Some(state)) = (self.machine.unit(id), self.machine.state(id)) else { return };
+        self.undone.unsent.remove(&id);
+        if let Err(error) = self.host.signal(id, unit, state, signal) {
+            let name = crate::unit::signal::name(signal);
+            log::warn!("{}: {name} cannot be sent: {error}; trying again", unit.name);
+            self.undone.unsent.insert(id, signal);
+        }
+        self.put_off();
     }
 
     /// Hears of a unit's last process: now, if it is gone, or by an event.

@@ -150,6 +150,11 @@ impl Resources {
         self.weights.push((kind, weight));
     }
 
+    /// Whether it says how many tasks it may have.
+    pub fn bounds_tasks(&self) -> bool {
+        self.amounts.iter().any(|(kind, _)| *kind == Amounts::TasksMax)
+    }
+
     /// Whether the memory of the service is limited, or somebody wants to know how it ends.
     pub fn watches_memory(&self) -> bool {
         self.oom_policy.is_some()

@@ -21,7 +21,7 @@ pub struct Init<'a> {
     pub reports: VecDeque<FromInit>,
     pub said: Vec<ToInit>,
     /// What runs the supervisor, such as a tracer; nothing of that if it is empty.
-    runner: Vec<String>,
+    pub runner: Vec<String>,
 }
 
 impl<'a> Init<'a> {

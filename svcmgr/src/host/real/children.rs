@@ -93,10 +93,15 @@ impl RealHost {
                 (None, Some(signal)) => Exit::Signal { signal, core: status.dumped() },
                 (None, None) => Exit::Unknown,
             },
-            Ok(None) | Err(rustix::io::Errno::INTR) => return None,
-            Err(error) => {
+            Ok(None) => return None,
+            Err(error @ rustix::io::Errno::CHILD) => {
                 log::warn!("process {} cannot be reaped: {error}", child.pid);
                 Exit::Unknown
+            }
+            // It is told again in the next turn: forgotten now, it would stay a zombie.
+            Err(error) => {
+                log::debug!("process {} cannot be reaped: {error}; trying again", child.pid);
+                return None;
             }
         };
         self.forget(id, role, exit)

@@ -2,22 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 
 use super::RealHost;
 use crate::host::Host;
+use crate::insist::insist;
 use crate::machine::{BootSummary, UnitState};
 
 impl RealHost {
     /// The states that the supervisor before this one wrote down, by unit.
     pub fn states(&self) -> BTreeMap<String, UnitState> {
         let mut states = BTreeMap::new();
-        let Ok(entries) = fs::read_dir(self.run.join("state")) else { return states };
-        for entry in entries.flatten() {
+        let folder = self.run.join("state");
+        let entries = insist(|| fs::read_dir(&folder)?.collect::<io::Result<Vec<_>>>()).unwrap_or_else(|error| {
+            log::error!("{}: {error}; what runs already is not known", folder.display());
+            Vec::new()
+        });
+        for entry in entries {
             let Ok(name) = entry.file_name().into_string() else { continue };
             if name.starts_with('.') {
                 continue;
             }
-            let read = fs::read(entry.path()).map_err(|error| error.to_string());
+            let read = insist(|| fs::read(entry.path())).map_err(|error| error.to_string());
             match read.and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string())) {
                 Ok(state) => {
                     states.insert(name, state);
@@ -43,7 +49,7 @@ impl RealHost {
 
     /// How the boot went, if it was complete before the supervisor died.
     pub fn boot_summary(&self) -> Option<BootSummary> {
-        let bytes = fs::read(self.run.join("boot-complete")).ok()?;
+        let bytes = insist(|| fs::read(self.run.join("boot-complete"))).ok()?;
         serde_json::from_slice(&bytes).inspect_err(|error| log::error!("how the boot went is lost: {error}")).ok()
     }
 }
