@@ -26,9 +26,9 @@ impl Room {
         let needed = u64::try_from(MAX_STORED).unwrap_or(u64::MAX).saturating_add(OURS);
         let enough = |limit: Option<u64>| limit.map(|limit| limit.max(needed));
         let ours = Rlimit { current: enough(before.current), maximum: enough(before.maximum) };
-        if let Err(error) = setrlimit(Resource::Nofile, ours.clone()) {
+        if let Err(error) = setrlimit(Resource::Nofile, ours) {
             log::warn!("only {:?} descriptors can be kept for the supervisor: {error}", before.current);
-            return Room { ours: before.clone(), childrens: before };
+            return Room { ours: before, childrens: before };
         }
         let childrens = Rlimit { current: before.current, maximum: ours.maximum };
         Room { ours, childrens }
@@ -36,9 +36,9 @@ impl Room {
 
     /// Makes a child, by `spawn`, with no more than children get.
     pub fn spawn<T>(&self, spawn: impl FnOnce() -> T) -> T {
-        let _ = setrlimit(Resource::Nofile, self.childrens.clone());
+        let _ = setrlimit(Resource::Nofile, self.childrens);
         let made = spawn();
-        if let Err(error) = setrlimit(Resource::Nofile, self.ours.clone()) {
+        if let Err(error) = setrlimit(Resource::Nofile, self.ours) {
             log::warn!("only {:?} descriptors can be kept for the supervisor: {error}", self.childrens.current);
         }
         made

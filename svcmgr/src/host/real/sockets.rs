@@ -17,7 +17,7 @@ use crate::host::passed::Passed;
 use crate::host::token::Token;
 use crate::host::{Connection, Launch, sockets, users};
 use crate::machine::{Machine, SocketWork};
-use crate::unit::socket::{Address, Socket};
+use crate::unit::socket::{Address, Listen, Socket};
 use crate::unit::{Input, Output, Unit};
 
 /// What the names of sockets begin with in PID 1's store, and those of connections.
@@ -27,8 +27,21 @@ const CONNECTION: &str = "conn:";
 /// By the place of its `Listen…=` in the unit.
 pub(super) type Sockets = BTreeMap<usize, OwnedFd>;
 
-fn key(place: usize, unit: &str) -> String {
-    format!("{SOCKET}{place}:{unit}")
+/// What a socket is called in PID 1's store. The address is a part of it: after an upgrade the unit may say another one,
+/// and then the next supervisor opens that.
+fn key(place: usize, listen: &Listen, unit: &str) -> String {
+    let address = listen.to_string();
+    format!("{SOCKET}{place}:{:08x}:{unit}", crc32fast::hash(address.as_bytes()))
+}
+
+/// Whose socket it is that is called so, if its unit still listens there.
+fn owner(key: &str, machine: &Machine) -> Option<(usize, UnitId)> {
+    let mut parts = key.strip_prefix(SOCKET)?.splitn(3, ':');
+    let (place, _, name) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+    let id = machine.find(name)?;
+    let unit = machine.unit(id)?;
+    let listen = unit.socket.as_ref()?.listen.get(place)?;
+    (self::key(place, listen, &unit.name) == key).then_some((place, id))
 }
 
 impl RealHost {
@@ -66,11 +79,7 @@ impl RealHost {
         }
     }
 
-    fn listening<'a>(
-        &'a self,
-        id: UnitId,
-        socket: &'a Socket,
-    ) -> impl Iterator<Item = (&'a crate::unit::socket::Listen, &'a OwnedFd)> {
+    fn listening<'a>(&'a self, id: UnitId, socket: &'a Socket) -> impl Iterator<Item = (&'a Listen, &'a OwnedFd)> {
         self.sockets.get(&id).into_iter().flatten().filter_map(|(place, fd)| Some((socket.listen.get(*place)?, fd)))
     }
 
@@ -83,7 +92,7 @@ impl RealHost {
                 continue;
             }
             let fd = sockets::open(socket, listen, owner.as_ref())?;
-            self.store(&key(place, &unit.name), fd.as_fd());
+            self.store(&key(place, listen, &unit.name), fd.as_fd());
             self.sockets.entry(id).or_default().insert(place, fd);
             if let Address::Path(path) = &listen.address {
                 sockets::link(socket, path);
@@ -97,7 +106,9 @@ impl RealHost {
         for (place, fd) in &open {
             // PID 1, and the service, may have it for longer.
             let _ = epoll::delete(&self.epoll, fd);
-            self.unstore(&key(*place, &unit.name));
+            if let Some(listen) = socket.listen.get(*place) {
+                self.unstore(&key(*place, listen, &unit.name));
+            }
         }
         if !socket.remove_on_stop {
             return;
@@ -155,9 +166,7 @@ impl RealHost {
                 self.connections.insert(id, (name.to_owned(), fd));
                 continue;
             }
-            let known = key.strip_prefix(SOCKET).and_then(|rest| rest.split_once(':'));
-            let known = known.and_then(|(place, unit)| Some((place.parse().ok()?, machine.find(unit)?)));
-            match known {
+            match owner(&key, machine) {
                 Some((place, id)) => {
                     self.sockets.entry(id).or_default().insert(place, fd);
                 }
@@ -256,4 +265,36 @@ fn remote(fd: BorrowedFd<'_>) -> Vec<(String, String)> {
         (None, None) => return Vec::new(),
     };
     vec![("REMOTE_ADDR".to_owned(), name)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Graph;
+    use crate::load::Loaded;
+    use crate::unit::StartType;
+    use crate::unit::parse::parse;
+
+    #[test]
+    fn a_socket_is_its_units_as_long_as_that_listens_there() {
+        let machine = |listens: &str| {
+            let mut loaded = Loaded::default();
+            let text = format!("[Socket]\n{listens}\n");
+            let path = std::path::Path::new("/u");
+            let unit = parse("a:b.socket", path, &text, &crate::unit::specifier::Machine::default());
+            loaded.units.insert("a:b.socket".to_owned(), unit);
+            Machine::new(Graph::new(loaded), vec![(StartType::Auto, String::new())])
+        };
+        let before = machine("ListenStream=/run/x\nListenStream=80");
+        let listen = Listen::parse(crate::unit::socket::ListenKind::Stream, "80").unwrap();
+        let name = key(1, &listen, "a:b.socket");
+        assert_eq!(owner(&name, &before), Some((1, UnitId(0))));
+        for other in
+            ["ListenStream=80", "ListenStream=/run/x\nListenStream=81", "ListenStream=/run/x\nListenDatagram=80"]
+        {
+            assert_eq!(owner(&name, &machine(other)), None, "{other}");
+        }
+        assert_eq!(owner("sock:x", &before), None);
+        assert!(key(9999, &listen, &"u".repeat(255)).len() <= link::message::MAX_NAME);
+    }
 }

@@ -20,6 +20,8 @@ use super::child::{ChildPlan, ChildStep, SandboxPlan, SchedulingPlan, Stream};
 use super::{CLONE_INTO_CGROUP, NEVER_RAN, NOT_EXECUTED, RawChild};
 use crate::unit::KeyringMode;
 
+/// The number of clone3(2).
+const CLONE3: isize = 435;
 /// Enough for [`walk`], which calls little.
 const STACK: usize = 16 * 1024;
 const PAGE: usize = 4096;
@@ -216,7 +218,7 @@ fn clone3(region: &Region, way: *const Way, cgroup: Option<BorrowedFd<'_>>) -> i
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") libc::SYS_clone3 as isize => result,
+            inlateout("rax") CLONE3 => result,
             in("rdi") &raw mut args,
             in("rsi") size_of::<libc::clone_args>(),
             in("r12") way,
