@@ -10,6 +10,9 @@ use std::process::ExitCode;
 // SAFETY: the one function of this name in the program; its signature is the one that the C library calls.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
+    // As Rust's own entry point has it: a client that hangs up must not be our end.
+    // SAFETY: no handler is set, and no other thread is there yet.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     let code = catch_unwind(super::run_program).unwrap_or(ExitCode::from(101));
     [ExitCode::SUCCESS, ExitCode::FAILURE, ExitCode::from(2)]
         .iter()

@@ -63,6 +63,11 @@ fn run_program() -> ExitCode {
         let _ = log::set_logger(&Stderr);
         log::set_max_level(level);
     }
+    if channel.is_none() && options.is_device() {
+        // It would take over this machine's core dumps, its log and its services.
+        eprintln!("svcmgr: this is no child of the init of mmos. To try units on another Linux, say where: --run DIR");
+        return ExitCode::from(2);
+    }
     match run(&options, channel) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

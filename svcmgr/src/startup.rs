@@ -64,7 +64,7 @@ impl Options {
     }
 
     /// Whether this is the supervisor of a device, and not one that runs beside another Linux.
-    fn is_device(&self) -> bool {
+    pub fn is_device(&self) -> bool {
         self.run == Path::new(link::paths::RUN)
     }
 }

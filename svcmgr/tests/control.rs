@@ -148,3 +148,11 @@ fn calls_on_one_connection_are_answered_in_order() {
     drop(client);
     until("svcmgr still answers", || device.client().call("GetMode", json!({})).ok());
 }
+
+#[test]
+fn on_another_linux_it_does_not_begin_where_a_device_would_have_it() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_svcmgr")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--run DIR"), "{said}");
+}
