@@ -100,6 +100,7 @@ struct Handover {
 /// When the kernel does not give what nothing works without: an epoll descriptor, `/dev/null`.
 pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let mut times = SupervisorTimes { began_at: now_us(), ..SupervisorTimes::default() };
+    sys::keep_large_buffers_apart();
     let descriptors = raise_descriptor_limit();
     let signals =
         insist(|| sys::signals(channel.is_none())).inspect_err(|error| log::error!("no signals: {error}")).ok();

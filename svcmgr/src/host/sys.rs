@@ -158,6 +158,14 @@ pub fn let_services_go_first() {
     }
 }
 
+/// Has large buffers kept apart, so that each is given back at once when it is dropped: mallopt(3). Left to itself the C
+/// library would learn from the first one to keep them together, and hold what lies between them.
+pub fn keep_large_buffers_apart() {
+    const LARGE: c_int = 64 * 1024;
+    // SAFETY: sets a number of the allocator; no other thread is there.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+}
+
 /// Gives the memory back that was freed: reading the units takes several times what stays of them.
 pub fn give_memory_back() {
     // SAFETY: an integer.
