@@ -163,7 +163,7 @@ fn entry(
             plain
         }
     };
-    visit(input, &Entry { path, what, meta, size }, visitor)
+    visit(input, &Entry { path, what, meta, size, map: None }, visitor)
 }
 
 #[cfg(test)]

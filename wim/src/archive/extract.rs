@@ -166,7 +166,7 @@ impl Extractor<'_> {
 }
 
 impl Visitor for Extractor<'_> {
-    fn entry(&mut self, _entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
+    fn entry(&mut self, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
         self.number = self.number.saturating_add(1);
         let Some(number) = self.waiting.remove(&self.number) else { return Ok(()) };
         let (tree, target) = (self.order.tree, self.target);
@@ -175,25 +175,27 @@ impl Visitor for Extractor<'_> {
         let Some(name) = tree.name(first) else { return Ok(()) };
         let path = tree.path(first);
         let file = target.create(&target.directory(&tree.path(name.parent))?.entry(&name.name, &path))?;
-        let mut at = 0_u64;
-        contents.pass(|piece| {
+        contents.spread(entry, |at, piece| {
             file.write_all_at(piece, at).map_err(|e| target.failed("write", &path, e))?;
-            at = at.saturating_add(piece.len() as u64);
             if let Some(progress) = self.progress {
-                progress(Progress { done: self.bytes.saturating_add(at), total: self.total });
+                let done = self.bytes.saturating_add(at).saturating_add(piece.len() as u64);
+                progress(Progress { done, total: self.total });
             }
             Ok(())
         })?;
-        self.bytes = self.bytes.saturating_add(at);
+        if entry.map.is_some() {
+            file.set_len(entry.length()).map_err(|e| target.failed("write", &path, e))?;
+        }
+        self.bytes = self.bytes.saturating_add(entry.length());
         Ok(self.make(number, inode, Some(&file))?)
     }
 }
 
 impl Visitor for Writer<'_> {
-    fn entry(&mut self, _entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
+    fn entry(&mut self, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
         self.number = self.number.saturating_add(1);
         if self.number == self.wanted {
-            contents.pass(|piece| Ok((self.to)(piece)?))?;
+            contents.whole(entry, |piece| Ok((self.to)(piece)?))?;
         }
         Ok(())
     }

@@ -160,7 +160,7 @@ impl Lister<'_> {
         let mut hasher = self.hash.then(Sha1::new);
         let (progress, done) = (self.progress, self.listed.bytes);
         let mut at = 0_u64;
-        contents.pass(|piece| {
+        let mut take = |piece: &[u8]| {
             if let Some(hasher) = &mut hasher {
                 hasher.update(piece);
             }
@@ -169,10 +169,16 @@ impl Lister<'_> {
                 progress(Progress { done: done.saturating_add(at), total: 0 });
             }
             Ok(())
-        })?;
+        };
+        // Nobody asks for the holes of a file but who hashes it.
+        if self.hash {
+            contents.whole(entry, take)?
+        } else {
+            contents.pass(&mut take)?
+        }
         self.listed.bytes = done.saturating_add(at);
         // Nothing has no hash, as in a WIM.
-        let hash: Hash = hasher.filter(|_| entry.size > 0).map_or([0; 20], |hasher| hasher.finalize().into());
+        let hash: Hash = hasher.filter(|_| entry.length() > 0).map_or([0; 20], |hasher| hasher.finalize().into());
         if let Some(inode) = self.inode_mut(inode) {
             inode.hash = hash;
         }
@@ -215,7 +221,7 @@ impl Visitor for Lister<'_> {
             What::HardLink(old) => self.hard_link(path, old)?,
             What::Symlink(_) => self.inode(Kind::Symlink(reparse::SYMLINK), &entry.meta, 0)?,
             What::Special(special) => self.inode(Kind::Special(*special), &entry.meta, 0)?,
-            What::File | What::Directory => self.inode(Kind::File, &entry.meta, entry.size)?,
+            What::File | What::Directory => self.inode(Kind::File, &entry.meta, entry.length())?,
         };
         self.put(parent, name, inode, path)?;
         match &entry.what {

@@ -58,7 +58,9 @@ impl Visitor for Measure {
         }
         // tmpfs counts every name as an inode (shmem_link, mm/shmem.c).
         let (bytes, inodes) = match &entry.what {
-            What::File | What::HardLink(_) => (pages(entry.size), 1),
+            What::File | What::HardLink(_) => {
+                (entry.map.as_ref().map_or_else(|| pages(entry.size), super::sparse::Map::pages), 1)
+            }
             What::Symlink(target) => (symlink_pages(target.len() as u64), 1),
             What::Directory => {
                 self.directory(&entry.path, Some(&entry.meta))?;
@@ -73,7 +75,9 @@ impl Visitor for Measure {
                 break;
             }
             so_far = so_far.saturating_add(piece);
-            self.written(self.bytes.saturating_add(pages(so_far)), contents.source());
+            // What of a sparse file fills which page is not followed: all of them count from the start.
+            let here = if entry.map.is_some() { bytes } else { pages(so_far) };
+            self.written(self.bytes.saturating_add(here), contents.source());
         }
         self.bytes = self.bytes.saturating_add(bytes);
         self.written(self.bytes, contents.source());

@@ -16,6 +16,7 @@ mod list;
 mod measure;
 mod place;
 mod queue;
+mod sparse;
 mod tar;
 
 use std::fmt::Debug;
@@ -73,6 +74,8 @@ struct Entry {
     what: What,
     meta: Meta,
     size: u64,
+    /// Of a sparse file: where its contents belong.
+    map: Option<sparse::Map>,
 }
 
 /// Takes the entries of an archive, each with its contents. It need not read those to their end.

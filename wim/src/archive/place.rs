@@ -92,13 +92,15 @@ impl<'a> Place<'a> {
     }
 
     fn fill(&mut self, file: &File, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
-        let mut at = 0_u64;
-        contents.pass(|piece| {
+        contents.spread(entry, |at, piece| {
             file.write_all_at(piece, at).map_err(|e| self.target.failed("write", &entry.path, e))?;
-            at = at.saturating_add(piece.len() as u64);
             self.advance(piece.len() as u64);
             Ok(())
         })?;
+        if entry.map.is_some() {
+            file.set_len(entry.length()).map_err(|e| self.target.failed("write", &entry.path, e))?;
+            self.advance(entry.length().saturating_sub(entry.size));
+        }
         Ok(self.target.finish(file, &entry.path, &entry.meta, &self.notes)?)
     }
 

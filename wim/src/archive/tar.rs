@@ -1,4 +1,4 @@
-//! tar: ustar, GNU long names, and PAX records with extended attributes. The `tar` crate decodes the fields of a header;
+//! tar: ustar, GNU long names, PAX records with extended attributes, and sparse files. The `tar` crate decodes the fields of a header;
 //! the walk is ours, so that what an archive can make us keep in memory is bounded.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use ::tar::{EntryType, Header};
 
 use super::held;
 use super::input::Input;
+use super::sparse::{self, Records};
 use super::{Entry, Failure, Visitor, What, inside, owner_id, visit};
 use crate::error::ArchiveError;
 use crate::meta::{Meta, Special, Time, Xattr};
@@ -31,6 +32,7 @@ struct Extensions {
     modified: Option<Time>,
     accessed: Option<Time>,
     xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    sparse: Option<Records>,
 }
 
 pub(super) fn walk(input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), Failure> {
@@ -78,11 +80,26 @@ pub(super) fn walk(input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), F
             continue;
         }
         let extensions = std::mem::replace(&mut next, global.clone());
-        let size = extensions.size.unwrap_or(own_size);
+        let stored = extensions.size.unwrap_or(own_size);
+        let mut extensions = extensions;
+        let (map, size) = match (kind, extensions.sparse.take()) {
+            (EntryType::GNUSparse, None) => (Some(sparse::of_header(header, input, stored)?), stored),
+            (EntryType::Regular | EntryType::Continuous, Some(records)) => {
+                extensions.path = records.name.clone().or(extensions.path);
+                let (map, left) = records.map(input, stored)?;
+                (Some(map), left)
+            }
+            (_, None) => (None, stored),
+            (_, Some(_)) => return Err(damaged("what is no regular file is said to be sparse").into()),
+        };
         let entry = entry(header, kind, extensions, size, at)?;
+        if map.is_some() && !matches!(entry.what, What::File) {
+            return Err(damaged("what is no regular file is said to be sparse").into());
+        }
         // What has no contents may still be followed by some.
-        let entry = Entry { size, ..entry };
+        let entry = Entry { size, map, ..entry };
         visit(input, &entry, visitor)?;
+        // A map in front of the contents fills its blocks.
         input.skip(padding(size), "the contents of a file")?;
     }
 }
@@ -104,16 +121,13 @@ fn entry(header: &Header, kind: EntryType, e: Extensions, size: u64, at: u64) ->
     let what = match kind {
         // Before there was a type for it, a directory was a file whose name ends in a slash.
         EntryType::Regular if raw.ends_with(b"/") => What::Directory,
-        EntryType::Regular | EntryType::Continuous => What::File,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => What::File,
         EntryType::Directory => What::Directory,
         EntryType::Symlink => What::Symlink(link()?),
         EntryType::Link => What::HardLink(inside(&link()?)?),
         EntryType::Fifo => What::Special(Special::Fifo),
         EntryType::Char => What::Special(Special::Char(device()?)),
         EntryType::Block => What::Special(Special::Block(device()?)),
-        EntryType::GNUSparse => {
-            return Err(refuse("it is a sparse file; make the archive without --sparse".into()));
-        }
         other => {
             let letter = char::from(other.as_byte());
             return Err(refuse(format!("its type {letter:?} is not known; make the archive with --format=posix")));
@@ -134,7 +148,7 @@ fn entry(header: &Header, kind: EntryType, e: Extensions, size: u64, at: u64) ->
         modified,
         xattrs: e.xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect(),
     };
-    Ok(Entry { path: inside(&raw)?, what, meta, size })
+    Ok(Entry { path: inside(&raw)?, what, meta, size, map: None })
 }
 
 impl Extensions {
@@ -142,7 +156,7 @@ impl Extensions {
     fn memory(&self) -> u64 {
         let names = [&self.path, &self.link].into_iter().flatten().map(|name| name.len() as u64);
         let xattrs = self.xattrs.iter().map(|(name, value)| held::xattr(name, value));
-        names.chain(xattrs).fold(0, u64::saturating_add)
+        names.chain(xattrs).chain(self.sparse.as_ref().map(Records::memory)).fold(0, u64::saturating_add)
     }
 
     /// Takes the records of a PAX header: `length key=value newline`, POSIX.1-2017, pax, "pax Extended Header". A value
@@ -174,11 +188,10 @@ impl Extensions {
             b"gid" => self.gid = Some(decimal(value).ok_or_else(named)?),
             b"mtime" => self.modified = Some(time(value).ok_or_else(named)?),
             b"atime" => self.accessed = Some(time(value).ok_or_else(named)?),
-            _ if key.starts_with(b"GNU.sparse.") => {
-                return Err("there is a sparse file; make the archive without --sparse".into());
-            }
             _ => {
-                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    self.sparse.get_or_insert_default().take(key, value).ok_or_else(named)?;
+                } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     if name.is_empty() || name.len() > 255 || name.contains(&0) || value.len() > 65536 {
                         return Err(named());
                     }
@@ -190,7 +203,7 @@ impl Extensions {
     }
 }
 
-fn decimal(text: &[u8]) -> Option<u64> {
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?;
     text.parse().ok()
 }

@@ -134,6 +134,22 @@ pub fn through_a_link(to: &str) -> (Vec<u8>, Vec<u8>) {
     (tar, cpio)
 }
 
+/// The ways in which GNU tar writes sparse files.
+pub const SPARSE: [&[&str]; 4] = [
+    &["--format=gnu"],
+    &["--format=posix", "--sparse-version=0.0"],
+    &["--format=posix", "--sparse-version=0.1"],
+    &["--format=posix", "--sparse-version=1.0"],
+];
+
+/// An archive of a tree by GNU tar, its files sparse, in one of those ways.
+pub fn sparse(tree: &Path, format: &[&str]) -> Option<Vec<u8>> {
+    let mut words: Vec<&std::ffi::OsStr> = vec!["--create".as_ref(), "--sparse".as_ref(), "--numeric-owner".as_ref()];
+    words.extend(format.iter().map(std::ffi::OsStr::new));
+    words.extend(["--blocking-factor=1".as_ref(), "--directory".as_ref(), tree.as_os_str(), ".".as_ref()]);
+    super::run("tar", &words).map(|output| output.stdout)
+}
+
 /// zstd frames with checksums, of about the same size each.
 pub fn in_frames(bytes: &[u8], frames: usize) -> Vec<u8> {
     let mut compressor = zstd::bulk::Compressor::new(3).unwrap();

@@ -1,7 +1,7 @@
 //! What a fuzzer begins with: small sound inputs of every kind, made by our own writer when they are needed.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 
 use wim::capture::{CaptureOptions, Compression, capture};
@@ -111,6 +111,16 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         if large == 9000 {
             let wims = [Compression::None, Compression::Xpress].map(|compression| sets(tree.path(), compression));
             seeds.extend(wims.concat().into_iter().flat_map(|wim| [("header", wim.clone()), ("apply", wim)]));
+        }
+        if large == 0 {
+            let file = fs::File::create(tree.path().join("sparse")).unwrap();
+            for n in 0..30 {
+                file.write_all_at(&contents(n, 100), n * 8192).unwrap();
+            }
+            seeds.extend(
+                archive::SPARSE.into_iter().filter_map(|way| Some(("tar", archive::sparse(tree.path(), way)?))),
+            );
+            fs::remove_file(tree.path().join("sparse")).unwrap();
         }
         if large < 10_000 {
             let (tar, cpio) = (archive::tar(tree.path()), archive::cpio(tree.path()));

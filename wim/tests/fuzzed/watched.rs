@@ -142,7 +142,8 @@ fn taken(root: &Path) -> (u64, u64) {
         let Ok(meta) = fs::symlink_metadata(&path) else { continue };
         names += 1;
         if meta.is_file() && seen.insert(meta.ino()) {
-            bytes += meta.size().next_multiple_of(4096);
+            // What a hole takes is nothing; blocks are of 512 bytes (stat(2)).
+            bytes += meta.blocks() * 512;
         }
         if meta.is_dir() {
             waiting.extend(fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()));
