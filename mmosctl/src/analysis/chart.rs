@@ -23,7 +23,7 @@ const LEGEND: [(&str, &str); 8] = [
     (WAITING, "waits for what it comes after"),
     (STARTING, "runnable, starts"),
     ("#1f2933", "ready"),
-    (UP, "up"),
+    (UP, "up, or done"),
     (FAILED, "failed"),
 ];
 
