@@ -115,6 +115,7 @@ pub fn took(unit: &BootUnit) -> Option<i64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)]
 pub mod tests {
     use super::*;
     use mmos::control::{BootStage, BootSupervisor, StartType, State};
