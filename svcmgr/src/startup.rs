@@ -107,7 +107,6 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     if channel.is_none() {
         sys::adopt_orphans();
     }
-    sys::let_services_go_first();
     let mut handover = channel.as_ref().map(take_over).unwrap_or_default();
     let bounds = options.logs.unwrap_or_else(|| Bounds::of_memory(store::memory()));
     let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), bounds, channel)?;

@@ -9,6 +9,7 @@ use crate::control::logs::{self, Sent};
 use crate::control::methods::{self, Context};
 use crate::control::{ClientId, Listener, Pending};
 use crate::host::Host;
+use crate::host::sys;
 use crate::host::token::Token;
 
 /// Clients that are accepted before others get their turn.
@@ -47,6 +48,8 @@ impl Daemon {
         if !self.supervisor.take_boot_complete() {
             return false;
         }
+        // All units at once take more than what stays of it.
+        sys::give_memory_back();
         for client in self.clients.waiting(|pending| matches!(pending, Pending::Boot)) {
             if let Some(found) = self.clients.get(client) {
                 found.pending = Pending::Nothing;

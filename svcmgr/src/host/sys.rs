@@ -148,16 +148,6 @@ pub fn signals(children: bool) -> io::Result<OwnedFd> {
     }
 }
 
-/// From now on we do not take the processor from a service that runs, only because something happened that concerns us:
-/// `SCHED_BATCH` of sched(7). Our share of it stays what it is. Services are started with the usual policy.
-pub fn let_services_go_first() {
-    let parameter = libc::sched_param { sched_priority: 0 };
-    // SAFETY: integers, and a pointer to memory of this stack.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter) } < 0 {
-        log::debug!("services are interrupted more often than need be: {}", io::Error::last_os_error());
-    }
-}
-
 /// Has large buffers kept apart, so that each is given back at once when it is dropped: mallopt(3). Left to itself the C
 /// library would learn from the first one to keep them together, and hold what lies between them.
 pub fn keep_large_buffers_apart() {

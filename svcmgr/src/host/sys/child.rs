@@ -318,12 +318,9 @@ fn scheduling(plan: &ChildPlan<'_>) -> Result<(), Failed> {
         if let Some(nice) = plan.nice {
             check(ChildStep::Nice, libc::setpriority(libc::PRIO_PROCESS, 0, nice).into())?;
         }
-        // Not ours, unless its unit says so.
-        let (policy, priority) = scheduling.policy.unwrap_or((libc::SCHED_OTHER, 0));
-        let parameter = libc::sched_param { sched_priority: priority };
-        let set = libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameter);
-        if scheduling.policy.is_some() {
-            check(ChildStep::Scheduler, set)?;
+        if let Some((policy, priority)) = scheduling.policy {
+            let parameter = libc::sched_param { sched_priority: priority };
+            check(ChildStep::Scheduler, libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameter))?;
         }
         if !scheduling.affinity.is_empty() {
             let mut set: libc::cpu_set_t = std::mem::zeroed();

@@ -20,8 +20,6 @@ use super::child::{ChildPlan, ChildStep, SandboxPlan, SchedulingPlan, Stream};
 use super::{CLONE_INTO_CGROUP, NEVER_RAN, NOT_EXECUTED, RawChild};
 use crate::unit::KeyringMode;
 
-/// The number of clone3(2).
-const CLONE3: isize = 435;
 /// Enough for [`walk`], which calls little.
 const STACK: usize = 16 * 1024;
 const PAGE: usize = 4096;
@@ -204,7 +202,7 @@ fn clone3(region: &Region, way: *const Way, cgroup: Option<BorrowedFd<'_>>) -> i
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(fd.as_raw_fd().unsigned_abs());
     }
-    let result: isize;
+    let result: i64;
     // SAFETY: `args` lives through the call and has the size that is given. The parent goes on at 2. The child has a
     // stack of its own, aligned to a page, on which there is nothing to return to: it calls `walk`, which does not
     // return, with `way`, which lives in its region. It changes no memory but its stack.
@@ -218,7 +216,7 @@ fn clone3(region: &Region, way: *const Way, cgroup: Option<BorrowedFd<'_>>) -> i
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") CLONE3 => result,
+            inlateout("rax") libc::SYS_clone3 => result,
             in("rdi") &raw mut args,
             in("rsi") size_of::<libc::clone_args>(),
             in("r12") way,
@@ -293,9 +291,6 @@ fn prepare(way: &Way) -> Result<(), (ChildStep, Errno)> {
             let _ = syscall!(Sysno::close_range, 3, way.report.saturating_sub(1), 0);
         }
         let _ = syscall!(Sysno::close_range, way.report.saturating_add(1), u32::MAX, 0);
-        // Not ours.
-        let parameter = libc::sched_param { sched_priority: 0 };
-        let _ = syscall!(Sysno::sched_setscheduler, 0, libc::SCHED_OTHER, &raw const parameter);
         for n in 0..way.limit_count {
             let limit = way.limits.add(n);
             let (resource, value) = ((&raw const (*limit).0).read(), &raw const (*limit).1);
