@@ -17,6 +17,10 @@ use crate::unit::resources::{Resources, Setting, Totals};
 /// with systemd (systemd-system.conf(5), `DefaultTasksMax=`).
 const DEFAULT_TASKS: u64 = 15;
 
+/// Processes may make others while they are told to end, which are then told, too; one that forks faster than it can be
+/// told is left to SIGKILL, which hits all at once.
+const ROUNDS: usize = 16;
+
 /// The cgroups of all services, beneath one folder.
 #[derive(Debug)]
 pub struct Cgroups {
@@ -40,7 +44,7 @@ impl Cgroups {
         }
         // A folder elsewhere has no such file.
         fs::metadata(folder.join("cgroup.procs"))?;
-        let tasks = totals().tasks.saturating_mul(DEFAULT_TASKS) / 100;
+        let tasks = all_tasks().saturating_mul(DEFAULT_TASKS) / 100;
         Ok(Cgroups { folder: folder.to_owned(), tasks: tasks.to_string(), killed: RefCell::default() })
     }
 
@@ -186,15 +190,25 @@ impl Cgroups {
             }
         }
         let mut sent = Ok(());
-        for pid in self.processes(unit)? {
-            // It may have ended meanwhile.
-            if let Err(error) = sys::kill(pid, signal)
-                && error.raw_os_error() != Some(libc::ESRCH)
-            {
-                sent = Err(error);
+        let mut told = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let before = told.len();
+            for pid in self.processes(unit)? {
+                if !told.insert(pid) {
+                    continue;
+                }
+                // It may have ended meanwhile.
+                if let Err(error) = sys::kill(pid, signal)
+                    && error.raw_os_error() != Some(libc::ESRCH)
+                {
+                    sent = Err(error);
+                }
+                if signal != libc::SIGKILL {
+                    let _ = sys::kill(pid, libc::SIGCONT);
+                }
             }
-            if signal != libc::SIGKILL {
-                let _ = sys::kill(pid, libc::SIGCONT);
+            if told.len() == before {
+                break;
             }
         }
         sent
@@ -247,9 +261,14 @@ impl MemoryEvents {
 fn totals() -> Totals {
     let pages = rustix::system::sysinfo();
     let memory = pages.totalram.saturating_mul(u64::from(pages.mem_unit).max(1));
+    Totals { memory, tasks: all_tasks() }
+}
+
+/// How many tasks the kernel can have.
+fn all_tasks() -> u64 {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"].map(number);
-    Totals { memory, tasks: limits.into_iter().flatten().min().unwrap_or(u64::MAX) }
+    limits.into_iter().flatten().min().unwrap_or(u64::MAX)
 }
 
 /// `MAJOR:MINOR` of a block device, or of the one that a path lies on.

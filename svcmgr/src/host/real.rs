@@ -8,7 +8,7 @@ mod readiness;
 mod records;
 mod sockets;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -77,7 +77,8 @@ pub struct RealHost {
     private: Private,
     null: OwnedFd,
     kmsg: Option<OwnedFd>,
-    children: HashMap<(UnitId, Role), Child>,
+    /// A tree, as all that grows with the services and is not small: a hash table is up to half empty.
+    children: BTreeMap<(UnitId, Role), Child>,
     pids: HashMap<i32, (UnitId, Role)>,
     populations: HashMap<UnitId, Population>,
     memory: HashMap<UnitId, MemoryEvents>,
@@ -132,7 +133,7 @@ impl RealHost {
             private: Private::new(run),
             null,
             kmsg: None,
-            children: HashMap::new(),
+            children: BTreeMap::new(),
             pids: HashMap::new(),
             populations: HashMap::new(),
             memory: HashMap::new(),

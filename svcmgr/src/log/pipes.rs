@@ -1,7 +1,7 @@
 //! What services write to standard output and error: one pipe each, split into lines. A service that writes more than
 //! its rate is not read for a while: its pipe fills, and it waits for itself alone. So nothing of it is lost.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +24,7 @@ const LAST_LIMIT: usize = 1024 * 1024;
 /// The pipes of all services.
 #[derive(Debug, Default)]
 pub struct Pipes {
-    sinks: HashMap<UnitId, Sink>,
+    sinks: BTreeMap<UnitId, Sink>,
     console: Option<File>,
 }
 
