@@ -175,8 +175,14 @@ pub struct Client {
 }
 
 impl Client {
+    /// At once, or not: with no supervisor there, its socket takes so many and then has the next one wait for ever.
     pub fn connect(path: &Path) -> std::io::Result<Client> {
-        let socket = UnixStream::connect(path)?;
+        use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        let socket = UnixStream::from(socket);
+        socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(DEADLINE))?;
         Ok(Client { socket, rest: Vec::new() })
     }
