@@ -422,8 +422,14 @@ fn keep_from_the_oom_killer() -> Option<i32> {
 /// Pipes, logs and pidfds of many services are more than the usual 1024 descriptors. What it was before is what
 /// services get: a soft limit above 1024 makes trouble for programs that use select(2).
 fn raise_descriptor_limit() -> Option<Limit> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let limit = match insist(sys::descriptor_limit) {
+        Ok(limit) => limit,
+        Err(error) => {
+            log::warn!("the limit of open files cannot be known, and stays: {error}");
+            return None;
+        }
+    };
     // Root may go beyond the hard limit, which the kernel sets to 4096.
     let wanted = limit.maximum.map(|most| most.max(DESCRIPTORS));
     let raise = |most| setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });

@@ -43,12 +43,6 @@ const LEFT_OUT: [(&str, &str); 9] = [
     ("brk", "the allocator takes no error of it: the break is where it is, whatever is answered"),
 ];
 
-/// What may end the supervisor, by what strace writes of the call that failed, and why.
-const MAY_END: [(&str, &str); 1] = [(
-    "prlimit64(0, RLIMIT_NOFILE, NULL,",
-    "one's own limits can always be read (setrlimit(2)), and rustix takes no other answer; PID 1 starts the next one",
-)];
-
 /// From here on it is our own code: what fails before, in the C library's and Rust's beginning, ends a program that has
 /// not begun yet, and PID 1 starts the next.
 const BEGINNING: &str = "F_SETFD, FD_CLOEXEC";
@@ -403,12 +397,6 @@ fn whichever_system_call_fails_the_supervisor_lives_and_all_is_well_again() {
                 },
             };
             let injected = lived.trace.lines().find(|line| line.contains("(INJECTED)")).unwrap_or("not injected");
-            if fault.contains(DEAD)
-                && let Some((_, why)) = MAY_END.iter().find(|(call, _)| injected.starts_with(call))
-            {
-                println!("{name} ended the supervisor: {why}");
-                continue;
-            }
             println!("--- {life} {name}: {injected}\n{fault}");
             wrong.lock().unwrap().push(name);
         }

@@ -148,6 +148,17 @@ pub fn signals(children: bool) -> io::Result<OwnedFd> {
     }
 }
 
+/// How many descriptors this process may have; getrlimit(2). rustix has no answer for a kernel that does not tell.
+pub fn descriptor_limit() -> io::Result<rustix::process::Rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a pointer to memory of this stack.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let value = |number: u64| (number != libc::RLIM_INFINITY).then_some(number);
+    Ok(rustix::process::Rlimit { current: value(limit.rlim_cur), maximum: value(limit.rlim_max) })
+}
+
 /// Has large buffers kept apart, so that each is given back at once when it is dropped: mallopt(3). Left to itself the C
 /// library would learn from the first one to keep them together, and hold what lies between them.
 pub fn keep_large_buffers_apart() {
