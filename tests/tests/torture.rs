@@ -60,7 +60,6 @@ fn all_is_well_again(mut vm: Vm, offender: &str, worker: i64) {
 }
 
 #[test]
-#[ignore = "fails: a bomb that forks is not seen to be stopped in time"]
 fn a_fork_bomb_has_its_share_of_the_processes_and_no_more() {
     let mut vm = boot(512);
     let worker = pid(&mut vm, "worker");
@@ -109,6 +108,7 @@ fn full_file_systems_do_not_keep_services_from_being_supervised() {
 }
 
 #[test]
+#[ignore = "shows nothing yet: the shell that is to leave 10,000 zombies buries them itself"]
 fn ten_thousand_zombies_are_buried_once_nobody_else_would() {
     // As many tasks as that take a machine of more than 1,280 MiB: the kernel's threads-max is one for each 128 KiB.
     let mut vm = boot(2048);
@@ -128,7 +128,7 @@ fn ten_thousand_zombies_are_buried_once_nobody_else_would() {
 }
 
 #[test]
-#[ignore = "fails: not understood yet"]
+#[ignore = "fails: with a thousand services that crash without a limit, the supervisor answers after more than 10 s"]
 fn a_thousand_services_that_crash_for_ever_keep_nobody_from_anything() {
     let mut vm = boot(1024);
     let worker = pid(&mut vm, "worker");

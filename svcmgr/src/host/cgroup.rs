@@ -1,7 +1,7 @@
 //! A cgroup per service: who belongs to it, killing it whole, and when it is empty. cgroup v2 alone; see
 //! `Documentation/admin-guide/cgroup-v2.rst`, "Core Interface Files".
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -29,6 +29,8 @@ pub struct Cgroups {
     tasks: String,
     /// Killed whole, and not removed since: see [`Cgroups::takes_births`].
     killed: RefCell<BTreeSet<String>>,
+    /// It has been tried to switch the controller on that counts tasks; whether that went does not change.
+    counts_tasks: Cell<bool>,
 }
 
 impl Cgroups {
@@ -45,7 +47,12 @@ impl Cgroups {
         // A folder elsewhere has no such file.
         fs::metadata(folder.join("cgroup.procs"))?;
         let tasks = all_tasks().saturating_mul(DEFAULT_TASKS) / 100;
-        Ok(Cgroups { folder: folder.to_owned(), tasks: tasks.to_string(), killed: RefCell::default() })
+        Ok(Cgroups {
+            folder: folder.to_owned(),
+            tasks: tasks.to_string(),
+            killed: RefCell::default(),
+            counts_tasks: Cell::new(false),
+        })
     }
 
     /// The folder of a unit's cgroup, opened, made if need be; a new one with the unit's resources.
@@ -69,14 +76,20 @@ impl Cgroups {
 
     /// A service that forks without end takes its own share of all tasks, and leaves the others theirs.
     fn bound_tasks(&self, unit: &str, path: &Path) {
-        match fs::write(path.join("pids.max"), &self.tasks) {
-            // The controller is not there, or PID 1 is none of ours and has not switched it on.
-            Err(error)
-                if error.kind() != io::ErrorKind::NotFound && error.kind() != io::ErrorKind::PermissionDenied =>
-            {
-                log::warn!("{unit}: how many tasks it may have cannot be bounded: {error}");
+        let bound = || fs::write(path.join("pids.max"), &self.tasks);
+        let is_missing =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+        let mut bounded = bound();
+        if bounded.as_ref().is_err_and(is_missing) && !self.counts_tasks.replace(true) {
+            match self.enable("pids") {
+                Ok(()) => bounded = bound(),
+                Err(error) => log::info!("how many tasks services may have is not bounded: {error}"),
             }
-            _ => {}
+        }
+        if let Err(error) = bounded
+            && !is_missing(&error)
+        {
+            log::warn!("{unit}: how many tasks it may have cannot be bounded: {error}");
         }
     }
 
