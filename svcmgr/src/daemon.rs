@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 
 use link::{FromInit, ToInit};
-use rustix::event::epoll::{self, EventFlags};
+use rustix::event::epoll::EventFlags;
 use rustix::time::Timespec;
 
 use crate::control::methods::Mode;
@@ -114,7 +114,6 @@ impl Daemon {
     }
 
     fn turn_until_leaving(&mut self) {
-        let mut events = Vec::with_capacity(64);
         while !self.leaving {
             self.supervisor.tick();
             self.pass_time();
@@ -124,19 +123,16 @@ impl Daemon {
                 return;
             }
             let timeout = self.timeout();
-            events.clear();
-            let waited =
-                epoll::wait(&self.supervisor.host.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref());
-            match waited {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            let tokens = match self.supervisor.host.wait(timeout.as_ref()) {
+                Ok(tokens) => tokens,
+                Err(rustix::io::Errno::INTR) => Vec::new(),
                 Err(error) => {
                     log::error!("waiting for events failed: {error}");
                     // Not in a circle at full speed, should it go on failing.
                     std::thread::sleep(std::time::Duration::from_millis(100));
+                    Vec::new()
                 }
-            }
-            let tokens: Vec<(Token, EventFlags)> =
-                events.iter().filter_map(|event| Some((Token::from_data(event.data)?, event.flags))).collect();
+            };
             self.hear_logs(tokens.iter().any(|(token, _)| token.brings_lines()));
             // Last words count: what a service said before it ended is heard before its end is seen.
             self.hear_notify();
@@ -150,8 +146,8 @@ impl Daemon {
         match token {
             Token::Init => self.hear_init(flags),
             Token::Signals => self.hear_signals(),
-            // Heard before all others.
-            Token::Notify | Token::Syslog | Token::Journal => {}
+            // Heard before all others; and what is in it.
+            Token::Urgent | Token::Notify | Token::Syslog | Token::Journal => {}
             Token::Kmsg => self.note_kernel(),
             Token::Streams => self.accept_streams(),
             Token::Stream(id) => self.read_stream(id),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use link::{Ending, ToInit};
 
-use describe::describe;
+use describe::{describe, is_no_news};
 pub use describe::{describe_boot, describe_trigger, next_elapse};
 use undone::Undone;
 
@@ -37,6 +37,8 @@ pub struct Supervisor<H> {
     stopped: bool,
     /// Units whose notes have been said.
     noted: BTreeSet<UnitId>,
+    /// Units that fail in a circle, of which nobody is told each time.
+    circling: BTreeSet<UnitId>,
     undone: Undone,
 }
 
@@ -52,6 +54,7 @@ impl<H: Host> Supervisor<H> {
             ending: None,
             stopped: false,
             noted: BTreeSet::new(),
+            circling: BTreeSet::new(),
             undone: Undone::default(),
         }
     }
@@ -295,7 +298,17 @@ impl<H: Host> Supervisor<H> {
                 return;
             }
         }
+        if to == Phase::Backoff && is_no_news(unit, state, self.host.now()) {
+            self.circling.insert(id);
+            return;
+        }
+        if to == Phase::Active && self.circling.contains(&id) {
+            return;
+        }
         let line = describe(unit, state, from, to);
+        if line.is_some() {
+            self.circling.remove(&id);
+        }
         match (line, to) {
             (Some(line), Phase::Failed) if unit.error_control != ErrorControl::Ignore => log::error!("{line}"),
             (Some(line), Phase::Backoff | Phase::StopKill) => log::warn!("{line}"),

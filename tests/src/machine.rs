@@ -272,6 +272,9 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("the last of the guest's console:\n{}", self.console.tail());
+        }
         // Gone already, most often: then there is nothing to do, and nothing to say.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();

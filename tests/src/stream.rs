@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+/// So many lines are shown where something went wrong.
+const TAIL: usize = 40;
+
 /// One end of a line, with all that has been received.
 pub struct Stream {
     socket: UnixStream,
@@ -92,7 +95,7 @@ impl Stream {
                     continue;
                 }
             };
-            bail!("waited for {pattern:?}: {why}; the last of what came:\n{}", tail(&state.text, 40));
+            bail!("waited for {pattern:?}: {why}; the last of what came:\n{}", tail(&state.text, TAIL));
         }
     }
 
@@ -102,9 +105,18 @@ impl Stream {
         let waited = self.shared.changed.wait_timeout_while(state, patience, |state| !state.closed);
         let (state, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
         if !state.closed {
-            bail!("the machine still runs after {} s; the last of it:\n{}", patience.as_secs(), tail(&state.text, 40));
+            bail!(
+                "the machine still runs after {} s; the last of it:\n{}",
+                patience.as_secs(),
+                tail(&state.text, TAIL)
+            );
         }
         Ok(())
+    }
+
+    /// The last lines that came so far.
+    pub fn tail(&self) -> String {
+        tail(&self.shared.lock().text, TAIL)
     }
 
     /// All that came so far.

@@ -14,6 +14,8 @@ use crate::host::token::Token;
 
 /// Clients that are accepted before others get their turn.
 const ACCEPT_BATCH: usize = 16;
+/// So long clients may read logs in one turn of the loop, in microseconds.
+const READING_TIME: u64 = 5_000;
 /// So long nobody is accepted after it failed for want of descriptors or memory.
 const DEAF_FOR: u64 = 100_000;
 /// That a client hangs up altogether is told without being asked for; epoll_ctl(2), `EPOLLHUP`.
@@ -60,14 +62,21 @@ impl Daemon {
         true
     }
 
-    /// Goes on with logs that clients read, each a little; and sends lines that have come to those who wait for them.
+    /// Goes on with logs that clients read, each a little in turn, for a bounded time; and sends lines that have come to
+    /// those who wait for them.
     pub(super) fn send_lines(&mut self) {
         let mut readers = std::mem::take(&mut self.unfinished);
         if self.supervisor.host.store.take_changed() {
             readers.extend(self.clients.waiting(|pending| matches!(pending, Pending::Lines(_))));
         }
-        for client in readers {
-            self.go_on(client);
+        let until = self.supervisor.host.now().mono.saturating_add(READING_TIME);
+        while !readers.is_empty() {
+            for client in std::mem::take(&mut readers) {
+                self.go_on(client);
+            }
+            if self.supervisor.host.now().mono < until {
+                readers = std::mem::take(&mut self.unfinished);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use link::{Channel, ToInit};
 use rustix::event::epoll::{self, EventFlags};
+use rustix::time::Timespec;
 
 use super::cgroup::{Cgroups, MemoryEvents, Population};
 use super::conditions::{self, System};
@@ -38,14 +39,18 @@ use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
 use children::Child;
 
+/// So much is heard in one turn of the loop: whoever asks something waits for a turn to end.
+const EVENTS: usize = 16;
 /// So many pipes are given to PID 1 at once: as its socket takes.
 const MOST_UNKEPT: usize = 16;
 
 /// The real system.
 #[derive(Debug)]
 pub struct RealHost {
-    /// All that is waited for.
+    /// All that is waited for, `urgent` among it.
     pub epoll: OwnedFd,
+    /// What is urgent ([`Token::is_urgent`]), so that it can be asked for alone.
+    urgent: OwnedFd,
     /// What services write.
     pub pipes: Pipes,
     /// What is kept of all that is said.
@@ -87,6 +92,13 @@ pub struct RealHost {
     lingering: Vec<UnitId>,
 }
 
+/// What has happened to the descriptors of an epoll; waited for at most so long.
+fn ready(epoll: &OwnedFd, timeout: Option<&Timespec>) -> rustix::io::Result<Vec<(Token, EventFlags)>> {
+    let mut events = Vec::with_capacity(EVENTS);
+    epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), timeout)?;
+    Ok(events.iter().filter_map(|event| Some((Token::from_data(event.data)?, event.flags))).collect())
+}
+
 impl RealHost {
     /// Beneath `run`, with the channel to PID 1 if there is one, and cgroups where they can be had.
     pub fn new(
@@ -97,6 +109,8 @@ impl RealHost {
         channel: Option<Channel>,
     ) -> io::Result<RealHost> {
         let epoll = insist(|| Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?))?;
+        let urgent = insist(|| Ok(epoll::create(epoll::CreateFlags::CLOEXEC)?))?;
+        insist(|| Ok(epoll::add(&epoll, &urgent, Token::Urgent.data(), EventFlags::IN)?))?;
         for folder in [run.to_owned(), run.join("state")] {
             if let Err(error) = insist(|| fs::create_dir_all(&folder)) {
                 log::error!("{} cannot be made: {error}", folder.display());
@@ -112,6 +126,7 @@ impl RealHost {
         let null = insist(|| fs::OpenOptions::new().read(true).write(true).open("/dev/null"))?.into();
         let host = RealHost {
             epoll,
+            urgent,
             pipes: Pipes::default(),
             store: Store::open(&run.join("log"), bounds),
             descriptors: None,
@@ -153,14 +168,33 @@ impl RealHost {
 
     /// Watches a descriptor.
     pub fn watch(&self, fd: BorrowedFd<'_>, token: Token, flags: EventFlags) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, token.data(), flags)?)
+        Ok(epoll::add(self.epoll_of(token), fd, token.data(), flags)?)
     }
 
     /// Changes what a descriptor that is watched is watched for. That takes no memory: should it be refused, it goes
     /// the next time.
     pub fn watch_for(&self, fd: BorrowedFd<'_>, token: Token, flags: EventFlags) -> io::Result<()> {
-        let ask = || epoll::modify(&self.epoll, fd, token.data(), flags);
+        let ask = || epoll::modify(self.epoll_of(token), fd, token.data(), flags);
         Ok(ask().or_else(|_| ask())?)
+    }
+
+    fn epoll_of(&self, token: Token) -> &OwnedFd {
+        if token.is_urgent() { &self.urgent } else { &self.epoll }
+    }
+
+    /// Waits until something happens, at most so long; what is urgent comes first. Then there may be more.
+    pub fn wait(&self, timeout: Option<&Timespec>) -> rustix::io::Result<Vec<(Token, EventFlags)>> {
+        let mut found = ready(&self.epoll, timeout)?;
+        // The kernel hands out what is ready in turn: among very much, what is urgent may be missing.
+        let is_urgent = |(token, _): &(Token, EventFlags)| *token == Token::Urgent;
+        if found.len() < EVENTS && !found.iter().any(is_urgent) {
+            return Ok(found);
+        }
+        // Should that fail, the next turn hears of it again.
+        let mut all = ready(&self.urgent, Some(&Timespec::default())).unwrap_or_default();
+        found.retain(|event| !is_urgent(event));
+        all.append(&mut found);
+        Ok(all)
     }
 
     /// The channel to PID 1.

@@ -9,6 +9,7 @@ use crate::machine::Role;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is what its name says")]
 pub enum Token {
+    Urgent,
     Init,
     Signals,
     Notify,
@@ -42,7 +43,8 @@ impl Token {
             | Token::Streams
             | Token::Stream(_)
             | Token::Client(_) => true,
-            Token::Init
+            Token::Urgent
+            | Token::Init
             | Token::Signals
             | Token::Notify
             | Token::Listener
@@ -56,6 +58,11 @@ impl Token {
             | Token::Ready(_)
             | Token::Incoming(_) => false,
         }
+    }
+
+    /// Whether it is heard before all that happens to services, however much that is: PID 1, and people.
+    pub fn is_urgent(self) -> bool {
+        matches!(self, Token::Init | Token::Signals | Token::Listener | Token::Client(_))
     }
 
     /// As the kernel keeps it: the kind in the upper half, the number in the lower.
@@ -83,6 +90,7 @@ impl Token {
             Token::Kept(n) => (19, n),
             Token::Ready(id) => (20, id.0),
             Token::Incoming(id) => (21, id.0),
+            Token::Urgent => (22, 0),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -115,6 +123,7 @@ impl Token {
             19 => Token::Kept(number),
             20 => Token::Ready(id),
             21 => Token::Incoming(id),
+            22 => Token::Urgent,
             _ => return None,
         })
     }

@@ -17,6 +17,9 @@ use crate::unit::{StartType, Unit};
 use super::unit::{UnitAction, step};
 use super::{Event, Now, Phase, Said, UnitState};
 
+/// So many deadlines pass at once: each may mean a process to be made, and others wait meanwhile.
+const DEADLINES: usize = 8;
+
 /// Somebody who waits for an answer.
 pub type WaiterId = u64;
 
@@ -224,9 +227,10 @@ impl Machine {
         self.propagate(now);
     }
 
-    /// Lets all deadlines pass that have.
+    /// Lets deadlines pass that have: [`DEADLINES`] of them, the earliest first. [`Machine::next_deadline`] tells of more.
     pub fn tick(&mut self, now: Now) {
-        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now.mono) {
+        for _ in 0..DEADLINES {
+            let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now.mono) else { break };
             // The step sets the next one, or none: this one must be gone, so that no timer fires twice.
             self.timers.remove(&(at, id));
             let due = self.states.get_mut(id.index()).and_then(|state| {
