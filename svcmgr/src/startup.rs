@@ -17,6 +17,7 @@ use crate::crash;
 use crate::daemon::{Daemon, exit_of};
 use crate::graph::{Graph, UnitId};
 use crate::host::real::{Adopted, RealHost};
+use crate::host::shield::Shield;
 use crate::host::sys;
 use crate::host::token::Token;
 use crate::insist::insist;
@@ -111,7 +112,7 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let bounds = options.logs.unwrap_or_else(|| Bounds::of_memory(store::memory()));
     let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), bounds, channel)?;
     host.descriptors = descriptors;
-    host.oom_score = options.is_device().then(keep_from_the_oom_killer).flatten();
+    host.shield = options.is_device().then(Shield::raise).flatten();
 
     let (mode, profile) = mode_and_profile(options);
     let states = host.states();
@@ -405,18 +406,6 @@ fn adopt(daemon: &mut Daemon, taken_over: &BTreeSet<UnitId>, reaped: &[(i32, i32
             daemon.await_report(id, role);
         }
     }
-}
-
-/// Whoever fills the memory, it is not the supervisor that goes for it, however small all others are
-/// (`Documentation/filesystems/proc.rst`, oom_score_adj). Gives back what it was before, which is what services get.
-fn keep_from_the_oom_killer() -> Option<i32> {
-    const OWN: &str = "/proc/self/oom_score_adj";
-    let before = std::fs::read_to_string(OWN).ok()?.trim().parse().ok()?;
-    if let Err(error) = std::fs::write(OWN, "-1000") {
-        log::warn!("should memory end, the supervisor may go for it: {error}");
-        return None;
-    }
-    Some(before)
 }
 
 /// Pipes, logs and pidfds of many services are more than the usual 1024 descriptors. What it was before is what

@@ -79,6 +79,8 @@ fn a_fork_bomb_has_its_share_of_the_processes_and_no_more() {
 fn a_service_that_eats_all_memory_is_the_one_that_goes_for_it() {
     let mut vm = boot(512);
     let (worker, svcmgr) = (pid(&mut vm, "worker"), supervisor(&mut vm));
+    let mut score = |pid| vm.must(&format!("cat /proc/{pid}/oom_score_adj")).unwrap();
+    assert_eq!((score(svcmgr).trim(), score(worker).trim()), ("-1000", "0"));
     vm.must("mmosctl start eater").unwrap();
     eventually("the kernel has ended it several times", || answer(&mut vm, "eater")["restarts"].as_i64() >= Some(2));
     assert_eq!(supervisor(&mut vm), svcmgr, "the supervisor went for it");

@@ -39,8 +39,9 @@ const SECONDS_PER_MINUTE: u64 = 60;
 /// libFuzzer ends by the clock. On a busy machine a run is followed by another, of at least so many seconds, since each reads
 /// all inputs first.
 const ROUND: Duration = Duration::from_secs(60);
-/// Bounds of one input: seconds, MiB, bytes. The second is far above what a small image may take, under a sanitizer too.
-const LIMITS: [&str; 3] = ["-timeout=60", "-rss_limit_mb=2560", "-max_len=100000"];
+/// Bounds of one input: seconds by the clock, which on a busy machine are not seconds of work, MiB, bytes. The MiB are far
+/// above what a small image may take, under a sanitizer too.
+const LIMITS: [&str; 4] = ["-timeout=60", "-report_slow_units=60", "-rss_limit_mb=2560", "-max_len=100000"];
 
 #[derive(clap::Args)]
 pub struct Args {

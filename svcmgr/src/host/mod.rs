@@ -11,6 +11,7 @@
 //!   sockets      the sockets of .socket units
 //!   sys          the system calls without a safe wrapper; its modules run between fork and exec
 //!   cgroup       who belongs to a service          token        what an epoll event speaks of
+//!   shield       what keeps the supervisor alive when memory ends
 //!   sight        what a process is doing, for people
 //! ```
 
@@ -28,6 +29,7 @@ pub mod real;
 pub mod restrictions;
 pub mod sandbox;
 pub mod seccomp;
+pub mod shield;
 pub mod sight;
 pub mod sockets;
 pub mod spawn;

@@ -23,6 +23,7 @@ use super::conditions::{self, System};
 use super::directories;
 use super::passed::Passed;
 use super::private::Private;
+use super::shield::Shield;
 use super::spawn::{self, Surroundings};
 use super::sys;
 use super::token::Token;
@@ -57,8 +58,8 @@ pub struct RealHost {
     pub store: Store,
     /// How many descriptors a service may have that does not say.
     pub descriptors: Option<Limit>,
-    /// The OOM score adjustment of a service that does not say.
-    pub oom_score: Option<i32>,
+    /// What keeps the supervisor from being ended for want of memory.
+    pub shield: Option<Shield>,
     /// This machine.
     pub machine: Machine,
     /// What watches the folder of a PID file, and which folder that is.
@@ -130,7 +131,7 @@ impl RealHost {
             pipes: Pipes::default(),
             store: Store::open(&run.join("log"), bounds),
             descriptors: None,
-            oom_score: None,
+            shield: None,
             machine: Machine::of_this_system(root),
             pid_files: HashMap::new(),
             names: HashMap::new(),
@@ -415,11 +416,17 @@ impl Host for RealHost {
             kmsg: self.kmsg.as_ref().map(AsFd::as_fd),
             notify: &self.notify,
             cgroups: self.cgroups.as_ref(),
-            oom_score: self.oom_score,
             descriptors: self.descriptors,
         };
         let born = link::boot::now_us();
-        let spawned = spawn::spawn(launch, &around)?;
+        if let Some(shield) = &mut self.shield {
+            shield.lower().map_err(|error| format!("it would outlive all others when memory ends: {error}"))?;
+        }
+        let spawned = spawn::spawn(launch, &around);
+        if let Some(shield) = &mut self.shield {
+            shield.made(spawned.as_ref().is_ok_and(|spawned| spawned.region.is_some()));
+        }
+        let spawned = spawned?;
         let key = (launch.id, launch.role);
         let watched =
             epoll::add(&self.epoll, &spawned.pidfd, Token::Process(launch.id, launch.role).data(), EventFlags::IN)
@@ -429,6 +436,7 @@ impl Host for RealHost {
                 });
         if let Err(error) = watched {
             spawn::discard(spawned.pid);
+            self.part(spawned.region);
             return Err(format!("its process cannot be watched: {error}"));
         }
         let child = Child {
@@ -603,3 +611,7 @@ fn any_alive(groups: Option<&mut Vec<i32>>) -> bool {
     groups.retain(|pid| sys::kill(pid.saturating_neg(), 0).is_ok());
     !groups.is_empty()
 }
+
+#[cfg(test)]
+#[path = "real_tests.rs"]
+mod tests;

@@ -41,8 +41,6 @@ pub struct Surroundings<'a> {
     pub run: &'a Path,
     /// Folders that services have for themselves.
     pub private: &'a Private,
-    /// The OOM score adjustment of a service that does not say: not that of the supervisor.
-    pub oom_score: Option<i32>,
     /// How many descriptors a service may have that does not say: not as many as the supervisor.
     pub descriptors: Option<Limit>,
     /// The descriptors that it gets.
@@ -114,8 +112,7 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
     let owner = user.as_ref().map(|user| (user.uid, user.gid));
     let open = |cgroups: &Cgroups| cgroups.open(&launch.unit.name, service.resources.as_deref(), owner);
     let cgroup = around.cgroups.map(open).transpose().map_err(|error| format!("no cgroup for it: {error}"))?;
-    let oom_score_adjust =
-        service.oom_score_adjust.or(around.oom_score).map(|score| c_string(&score.to_string())).transpose()?;
+    let oom_score_adjust = service.oom_score_adjust.map(|score| c_string(&score.to_string())).transpose()?;
     let dumped = service.scheduling.as_ref().and_then(|scheduling| scheduling.coredump_filter);
     let coredump_filter = dumped.map(|bits| c_string(&format!("{bits:#x}"))).transpose()?;
     // What the unit says comes after, and holds.

@@ -52,11 +52,11 @@ impl RealHost {
     pub fn started(&mut self, id: UnitId, role: Role) -> Option<bool> {
         let child = self.children.get_mut(&(id, role))?;
         let socket = child.socket.as_ref()?;
-        let mut message = [0; 7];
+        let (mut message, mut region) = ([0; 7], None);
         let told = match rustix::net::recv(socket, &mut message, rustix::net::RecvFlags::DONTWAIT) {
             Ok((_, 0)) => {
                 // Its descriptor closed after its memory was exchanged, or with its end.
-                child.region = None;
+                region = child.region.take();
                 true
             }
             Ok(_) => {
@@ -76,7 +76,17 @@ impl RealHost {
         let _ = epoll::delete(&self.epoll, socket);
         child.socket = None;
         child.places = Vec::new();
+        self.part(region);
         Some(told)
+    }
+
+    /// A child has memory of its own, or is gone: what it worked on in ours is given back.
+    pub(super) fn part(&mut self, region: Option<Region>) {
+        if region.is_some()
+            && let Some(shield) = &mut self.shield
+        {
+            shield.parted();
+        }
     }
 
     /// How a process of ours ended, if it has.
@@ -119,8 +129,9 @@ impl RealHost {
 
     /// Ends all bookkeeping of a process; how it ended, in the words that matter.
     pub fn forget(&mut self, id: UnitId, role: Role, exit: Exit) -> Option<Exit> {
-        let child = self.children.remove(&(id, role))?;
+        let mut child = self.children.remove(&(id, role))?;
         self.pids.remove(&child.pid);
+        self.part(child.region.take());
         Some(match (exit, child.failure) {
             (_, Some(failure)) => Exit::NotExecuted(failure),
             (Exit::Code(NEVER_RAN), None) if child.unexecuted => Exit::NeverRan,
