@@ -147,9 +147,8 @@ impl Daemon {
             Token::Init => self.hear_init(flags),
             Token::Signals => self.hear_signals(),
             // Heard before all others; and what is in it.
-            Token::Urgent | Token::Notify | Token::Syslog | Token::Journal => {}
+            Token::Urgent | Token::Notify | Token::Syslog | Token::Journal | Token::Streams => {}
             Token::Kmsg => self.note_kernel(),
-            Token::Streams => self.accept_streams(),
             Token::Stream(id) => self.read_stream(id),
             Token::Listener => self.accept(),
             Token::Client(id) => self.serve(id, flags),

@@ -13,12 +13,10 @@ use crate::host::token::Token;
 use crate::log::inlets::Format;
 use crate::log::kmsg::Kmsg;
 use crate::log::pipes::Drained;
-use crate::log::streams::Read;
+use crate::log::streams::{BACKLOG, Read};
 
 /// What the names of streams in PID 1's store begin with.
 const STREAM: &str = "stream:";
-/// Streams that are accepted before others get their turn.
-const ACCEPT_BATCH: usize = 16;
 /// The kernel's lines may wait so long, in microseconds, where nobody else says anything: the kernel keeps them
 /// meanwhile, and services that are on their way need the processor more.
 const KERNEL_LAG: u64 = 50_000;
@@ -38,6 +36,8 @@ impl Daemon {
         if !brings_lines {
             return;
         }
+        // Before its caller's end is seen: nobody would know whose the stream is.
+        self.accept_streams();
         for format in [Format::Syslog, Format::Native] {
             let (store, finder) = self.supervisor.host.store_and_finder();
             self.inlets.drain(format, store, self.time, |pid| finder.unit_of(&self.supervisor.machine, pid));
@@ -60,8 +60,8 @@ impl Daemon {
         }
     }
 
-    pub(super) fn accept_streams(&mut self) {
-        for _ in 0..ACCEPT_BATCH {
+    fn accept_streams(&mut self) {
+        for _ in 0..BACKLOG {
             let Some(caller) = self.streams.accept() else { return };
             let (store, finder) = self.supervisor.host.store_and_finder();
             let unit = finder.unit_of(&self.supervisor.machine, caller.pid);

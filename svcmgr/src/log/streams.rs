@@ -19,6 +19,8 @@ use super::store::{OTHER, RingId, Store};
 
 /// So many streams at once, half of them for root alone.
 const MAX_STREAMS: usize = 128;
+/// So many may wait to be accepted.
+pub const BACKLOG: u16 = 64;
 /// So much is read from one stream before others get their turn.
 const READ_LIMIT: usize = 16 * 1024;
 /// The seven lines together are no longer.
@@ -95,7 +97,7 @@ impl Streams {
         let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-        rustix::net::listen(&fd, 64)?;
+        rustix::net::listen(&fd, BACKLOG.into())?;
         Ok(fd)
     }
 
