@@ -58,8 +58,13 @@ pub fn run() -> ! {
         timeline.end();
         timeline.write(Path::new(paths::BOOT_RECORD));
     });
+    keep(paths::SVCMGR, watch)
+}
+
+/// Keeps the supervisor alive whose program is at `program`, for ever, whatever goes wrong.
+pub fn keep(program: &'static str, watch: Watch) -> ! {
     loop {
-        let outcome = catch_unwind(|| match machine::Machine::new(paths::SVCMGR, watch) {
+        let outcome = catch_unwind(|| match machine::Machine::new(program, watch) {
             Ok(mut machine) => loop {
                 // What is known must outlive a mistake in one turn: only the turn is lost.
                 let turn = catch_unwind(AssertUnwindSafe(|| machine.turn()));

@@ -100,7 +100,8 @@ impl Graph {
     /// Connects the units of `loaded`.
     pub fn new(loaded: Loaded) -> Graph {
         let mut graph = Graph { units: Vec::with_capacity(loaded.units.len()), ..Graph::default() };
-        for (number, (name, unit)) in (0_u32..).zip(loaded.units) {
+        for (number, (name, mut unit)) in (0_u32..).zip(loaded.units) {
+            unit.shrink();
             graph.names.insert(name, UnitId(number));
             graph.units.push(unit);
         }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use link::{Channel, FromInit, ToInit};
 use nix::sys::signal::{SigSet, Signal};
@@ -20,6 +20,11 @@ use super::supervisor::Supervisor;
 use super::watchdog::Watchdog;
 use crate::params::Watch;
 
+/// What could not be said for want of memory or descriptors is tried again after this time, and so often. Then it is
+/// dropped: kept, it would stand before all else for ever.
+const AGAIN: Duration = Duration::from_millis(50);
+const TRIES: u32 = 100;
+
 /// All that PID 1 knows.
 #[derive(Debug)]
 pub struct Machine {
@@ -32,6 +37,8 @@ pub struct Machine {
     _number: OwnedFd,
     store: Store,
     outbox: Outbox,
+    /// Until when nothing is said, and how often the first message could not be.
+    mute: Option<(Instant, u32)>,
     supervisor: Supervisor,
     pulse: Pulse,
     watchdog: Watchdog,
@@ -59,6 +66,7 @@ impl Machine {
             _number: number,
             store: Store::default(),
             outbox: Outbox::default(),
+            mute: None,
             supervisor: Supervisor::new(program, Room::make(), now),
             pulse: Pulse::new(watch, now),
             watchdog: Watchdog::new(watch, now),
@@ -110,6 +118,12 @@ impl Machine {
 
     /// Says what is to be said, as far as the socket takes it.
     fn speak(&mut self) {
+        let now = Instant::now();
+        let tries = match self.mute {
+            Some((until, _)) if until > now => return,
+            Some((_, tries)) => tries,
+            None => 0,
+        };
         while let Some(message) = self.outbox.next() {
             let fd = match &message {
                 FromInit::Stored(name) => match self.store.get(name) {
@@ -124,22 +138,27 @@ impl Machine {
             };
             match self.channel.send(&message, fd.map(std::os::fd::AsFd::as_fd)) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Kept, it would stand before all others for ever.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if may_pass(&error) && tries < TRIES => {
+                    self.mute = now.checked_add(AGAIN).map(|until| (until, tries.saturating_add(1)));
+                    return;
+                }
                 Err(error) => log::error!("svcmgr cannot be told \"{message}\": {error}"),
             }
             self.outbox.said();
         }
+        self.mute = None;
     }
 
     /// Waits for a signal, a message, room in the socket if there is something to say, or the next time.
     fn wait(&self) {
         let pending = self.pending.map(|pending| pending.deadline);
-        let times = [self.supervisor.due(), pending, self.pulse.due(), self.watchdog.due()];
+        let muted = self.mute.map(|(until, _)| until);
+        let times = [self.supervisor.due(), pending, self.pulse.due(), self.watchdog.due(), muted];
         let next = times.into_iter().flatten().min();
         let timeout = next.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
-        let room = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let room = if self.outbox.is_empty() || muted.is_some() { PollFlags::empty() } else { PollFlags::OUT };
         let mut fds = [PollFd::new(&self.signals, PollFlags::IN), PollFd::new(&self.channel, PollFlags::IN | room)];
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -158,6 +177,8 @@ impl Machine {
                 Ok(None) => return,
                 Err(error) => {
                     log::error!("svcmgr cannot be heard: {error}");
+                    // What it said is still there, and wakes us at once.
+                    std::thread::sleep(AGAIN);
                     return;
                 }
             };
@@ -215,6 +236,7 @@ impl Machine {
                 Ok(None) => return,
                 Err(error) => {
                     log::error!("signals cannot be read: {error}");
+                    std::thread::sleep(AGAIN);
                     return;
                 }
             };
@@ -236,11 +258,13 @@ impl Machine {
 
     /// Reaps all that have ended: one signal may stand for many.
     fn reap(&mut self) {
-        loop {
+        let mut tries = TRIES;
+        while tries > 0 {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => self.ended(pid.as_raw_nonzero().get(), status),
-                Err(Errno::INTR) => {}
-                Ok(None) | Err(_) => return,
+                Ok(None) | Err(Errno::CHILD) => return,
+                // Nobody would tell of them again.
+                Err(_) => tries = tries.saturating_sub(1),
             }
         }
     }
@@ -259,6 +283,12 @@ impl Machine {
             log::warn!("svcmgr does not listen: {dropped} exits of processes were dropped so far");
         }
     }
+}
+
+/// Whether an error speaks of this moment: a message in a socket takes memory, and a descriptor in one is counted.
+fn may_pass(error: &io::Error) -> bool {
+    let passing = [Errno::NOMEM, Errno::NOBUFS, Errno::MFILE, Errno::NFILE, Errno::TOOMANYREFS];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
 /// What lies unread in a dead supervisor's end, descriptors aside: those are still stored.

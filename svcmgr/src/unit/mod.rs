@@ -184,6 +184,14 @@ impl Unit {
         self.references.iter().filter(move |reference| reference.relation == relation)
     }
 
+    /// Gives back what was kept for more of everything: a unit that is read stays as it is.
+    pub fn shrink(&mut self) {
+        self.references.shrink_to_fit();
+        self.aliases.shrink_to_fit();
+        self.conditions.shrink_to_fit();
+        self.service.shrink();
+    }
+
     /// Where a reference stands, as people are told.
     pub fn place(&self, reference: &Reference) -> String {
         let file = reference.file.as_deref().unwrap_or(&self.path).display();

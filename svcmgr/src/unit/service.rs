@@ -358,6 +358,24 @@ impl Service {
         (interval != Span::ZERO && burst > 0).then_some((interval, burst))
     }
 
+    /// See [`super::Unit::shrink`].
+    pub(super) fn shrink(&mut self) {
+        let commands = [
+            &mut self.condition,
+            &mut self.start_pre,
+            &mut self.start,
+            &mut self.start_post,
+            &mut self.stop,
+            &mut self.stop_post,
+        ];
+        for list in commands {
+            list.shrink_to_fit();
+            list.iter_mut().for_each(|command| command.arguments.shrink_to_fit());
+        }
+        self.environment.shrink_to_fit();
+        self.limits.shrink_to_fit();
+    }
+
     /// `OOMPolicy=`, or what is usual.
     pub fn oom_policy(&self) -> OomPolicy {
         self.resources.as_ref().and_then(|resources| resources.oom_policy).unwrap_or_default()
