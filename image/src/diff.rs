@@ -12,6 +12,7 @@ use wim::listing::{Listing, ListingOptions};
 use wim::tree::{Inode, Kind};
 use wim::{Special, Time, Xattr};
 
+use crate::json;
 use crate::kind::{self, hex};
 use crate::progress::Bar;
 
@@ -103,7 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (a, b) = (open(&args.a, &args.index_a)?, open(&args.b, &args.index_b)?);
     drop(bar);
     let sides = Sides::new(&a, &b, args.times)?;
-    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(json::Patient::stdout());
     let mut totals = Totals::default();
     let mut links = Links::default();
     let mut walk = Walk::new(&a, &b);
@@ -112,8 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     totals.same = totals.added.paths == 0 && totals.removed.paths == 0 && totals.changed.paths == 0;
     if args.json {
-        serde_json::to_writer(&mut out, &totals)?;
-        writeln!(out)?;
+        json::print_line(&mut out, &totals)?;
     } else {
         let Totals { added, removed, changed, unchanged, .. } = &totals;
         writeln!(
@@ -250,8 +250,7 @@ impl<'a> Sides<'a> {
         let path = format!("/{}", String::from_utf8_lossy(&listing.tree().path(name)));
         let kind = kind::word(inode.kind);
         if json {
-            serde_json::to_writer(&mut *out, &Line { change, path: &path, kind, size, differences })?;
-            writeln!(out)?;
+            json::print_line(out, &Line { change, path: &path, kind, size, differences })?;
         } else if differences.is_empty() {
             let size = if inode.kind == Kind::File { format!(", {size} bytes") } else { String::new() };
             writeln!(out, "{mark} {} ({kind}{size})", path.escape_debug())?;

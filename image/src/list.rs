@@ -7,6 +7,7 @@ use serde::Serialize;
 use wim::listing::{Listing, ListingOptions};
 use wim::tree::Inode;
 
+use crate::json;
 use crate::kind;
 use crate::progress::Bar;
 
@@ -70,8 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             xattrs: inode.meta.xattrs.iter().map(|x| String::from_utf8_lossy(&x.name).into_owned()).collect(),
         };
         if args.json {
-            serde_json::to_writer(&mut out, &entry)?;
-            writeln!(out)?;
+            json::print_line(&mut out, &entry)?;
         } else {
             let Entry { path, mode, uid, gid, size, links, .. } = &entry;
             let letter = kind::letter(inode.kind);

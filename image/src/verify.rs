@@ -107,7 +107,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.json {
         crate::json::print(&outcome(args, &verified, &clock))?;
     } else {
-        let mut out = std::io::stdout().lock();
+        let mut out = crate::json::Patient::stdout();
         for damage in &verified.damage {
             writeln!(out, "{}", line(damage, verified.images))?;
         }

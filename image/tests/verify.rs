@@ -282,3 +282,29 @@ fn what_is_no_image_is_trouble_in_one_line_with_json_too() {
         assert_eq!(said, "", "{arguments:?}");
     }
 }
+
+#[test]
+fn a_reader_that_goes_away_does_not_change_the_verdict() {
+    let work = tempfile::tempdir().unwrap();
+    let work = work.path();
+    tree(work);
+    done(work, &["capture", "tree", "sound.wim"]);
+    let mut bytes = fs::read(work.join("sound.wim")).unwrap();
+    damage(&mut bytes, 50_000);
+    fs::write(work.join("bad.wim"), &bytes).unwrap();
+    fs::remove_file(work.join("tree/empty")).unwrap();
+    done(work, &["capture", "tree", "less.wim"]);
+    let status = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mmos-image"));
+        command.args(arguments).current_dir(work).stdout(writer).status().unwrap().code()
+    };
+    for json in [&[][..], &["--json"]] {
+        assert_eq!(status(&[&["verify", "bad.wim"], json].concat()), Some(1), "{json:?}");
+        assert_eq!(status(&[&["verify", "sound.wim"], json].concat()), Some(0), "{json:?}");
+        assert_eq!(status(&[&["diff", "sound.wim", "less.wim"], json].concat()), Some(1), "{json:?}");
+        assert_eq!(status(&[&["diff", "sound.wim", "sound.wim"], json].concat()), Some(0), "{json:?}");
+        assert_eq!(status(&[&["list", "sound.wim"], json].concat()), Some(0), "{json:?}");
+    }
+}

@@ -17,11 +17,16 @@ use crate::holes;
 use crate::meta::{Meta, Special, Time};
 use crate::notes::Notes;
 
+/// What mkfs makes in a new ext file system.
+const LOST_FOUND: &[u8] = b"lost+found";
+
 /// An existing directory to unpack into.
 #[derive(Debug)]
 pub(crate) struct Target {
     root: OwnedFd,
     path: PathBuf,
+    /// It has the `lost+found` of a new file system, which the image may have, too.
+    has_lost_found: bool,
     /// Not root: owners, device nodes and some attributes are beyond us, which is noted instead of failing.
     unprivileged: bool,
     /// What a new file has here without being told; `None` where that could not be found out.
@@ -63,12 +68,15 @@ impl Target {
     /// When it cannot be opened, or holds something already (but for the `lost+found` of a new file system).
     pub(crate) fn open(path: &Path) -> Result<Target, TargetError> {
         let io = |action| move |e: io::Error| TargetError::Io { path: path.to_owned(), action, source: e };
+        let mut has_lost_found = false;
         for entry in std::fs::read_dir(path).map_err(io("list"))? {
-            if entry.map_err(io("list"))?.file_name() != "lost+found" {
+            let entry = entry.map_err(io("list"))?;
+            if entry.file_name().as_encoded_bytes() != LOST_FOUND || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 return Err(TargetError::NotEmpty { path: path.to_owned() });
             }
+            has_lost_found = true;
         }
-        Target::open_beside(path)
+        Ok(Target { has_lost_found, ..Target::open_beside(path)? })
     }
 
     /// As [`Target::open`], beside what is there. None of that is replaced, and no symlink in it followed.
@@ -77,7 +85,8 @@ impl Target {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::openat(CWD, path, flags, Mode::empty()).map_err(io::Error::from).map_err(io("open"))?;
         let born = Born::find(&root);
-        Ok(Target { root, path: path.to_owned(), unprivileged: !rustix::process::geteuid().is_root(), born })
+        let unprivileged = !rustix::process::geteuid().is_root();
+        Ok(Target { root, path: path.to_owned(), has_lost_found: false, unprivileged, born })
     }
 
     /// Fails where the file system has less room than `need` bytes. A file system that does not say is trusted.
@@ -266,7 +275,10 @@ impl Target {
 
     /// A new directory, closed to others until it is finished.
     pub(crate) fn make_directory(&self, at: &Entry<'_>) -> Result<(), TargetError> {
-        fs::mkdirat(at.directory, at.name, PRIVATE_DIRECTORY).map_err(|e| self.failed("create directory", at.path, e))
+        match fs::mkdirat(at.directory, at.name, PRIVATE_DIRECTORY) {
+            Err(Errno::EXIST) if self.has_lost_found && at.path == LOST_FOUND => Ok(()),
+            made => made.map_err(|e| self.failed("create directory", at.path, e)),
+        }
     }
 
     pub(crate) fn symlink(&self, at: &Entry<'_>, to: &[u8], meta: &Meta, notes: &Notes) -> Result<(), TargetError> {

@@ -72,6 +72,40 @@ fn what_gnu_tar_packs_comes_back() {
     assert_eq!(expected, got);
 }
 
+#[test]
+fn two_tar_archives_one_behind_the_other_are_no_root() {
+    let work = tempfile::tempdir().unwrap();
+    let tree = work.path().join("tree");
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("file"), "contents").unwrap();
+    let Some(archive) = tar(&tree, &[]) else { return };
+    let both = [compressed(&archive), compressed(&archive)].concat();
+    let image = put(&work.path().join("both.tar.zst"), &both);
+    let error = unpack(&image, &work.path().join("out"), 2).unwrap_err().to_string();
+    assert!(error.contains("something follows the end mark"), "{error}");
+    // Zeros are what tar itself puts there, and may be a frame of their own.
+    let padded = [compressed(&archive), compressed(&[0; 100_000])].concat();
+    unpack(&put(&work.path().join("padded.tar.zst"), &padded), &work.path().join("padded"), 2).unwrap();
+}
+
+#[test]
+fn what_mkfs_makes_in_a_new_file_system_may_be_in_the_image_too() {
+    let work = tempfile::tempdir().unwrap();
+    let tree = work.path().join("tree");
+    fs::create_dir_all(tree.join("lost+found")).unwrap();
+    let Some(archive) = tar(&tree, &[]) else { return };
+    let image = put(&work.path().join("root.tar.zst"), &compressed(&archive));
+    let out = work.path().join("out");
+    fs::create_dir_all(out.join("lost+found")).unwrap();
+    unpack(&image, &out, 2).unwrap();
+    assert!(out.join("lost+found").is_dir());
+    // A file of that name is none of it.
+    let other = work.path().join("other");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("lost+found"), "").unwrap();
+    unpack(&image, &other, 2).unwrap_err();
+}
+
 fn cpio(tree: &Path) -> Option<Vec<u8>> {
     let mut names: Vec<PathBuf> = snapshot(tree).into_keys().collect();
     names.retain(|name| name != Path::new("socket"));
