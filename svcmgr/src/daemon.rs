@@ -64,6 +64,8 @@ pub struct Daemon {
     /// When this turn of the loop began (`CLOCK_BOOTTIME`): the time of the lines that are read in it.
     time: u64,
     sockets: sockets::Sockets,
+    /// How often somebody spoke for a unit who may not.
+    unheard: BTreeMap<UnitId, u64>,
     clients: Clients,
     /// Clients that are to be sent more lines of a log at once.
     unfinished: BTreeSet<ClientId>,
@@ -92,6 +94,7 @@ impl Daemon {
             crashes: None,
             time: link::boot::now_us(),
             sockets: sockets::Sockets::default(),
+            unheard: BTreeMap::new(),
             clients: Clients::default(),
             unfinished: BTreeSet::new(),
             next_waiter: 0,
@@ -155,6 +158,7 @@ impl Daemon {
             Token::Output(id) => self.read_output(id, false),
             Token::Start(id, role) => self.started(id, role),
             Token::Process(id, role) => self.process_ended(id, role),
+            Token::Former(pid) => self.supervisor.host.bury(pid),
             Token::Memory(id) => self.look_at_memory(id),
             Token::Ready(id) => self.hear_readiness(id),
             Token::Incoming(id) => self.supervisor.event(id, Event::Incoming),

@@ -237,12 +237,8 @@ fn join(nodes: &mut [Node], id: UnitId, relation: Relation, other: UnitId) {
             put(id, |node| &mut node.triggers, other);
             put(other, |node| &mut node.triggered_by, id);
         }
-        Relation::TriggeredBy => {
-            put(id, |node| &mut node.triggered_by, other);
-            put(other, |node| &mut node.triggers, id);
-        }
-        // After cycles have been refused.
-        Relation::Before | Relation::After => {}
+        // After cycles have been refused; and what a service gets of sockets that start another.
+        Relation::Before | Relation::After | Relation::TriggeredBy => {}
     }
 }
 

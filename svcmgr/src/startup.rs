@@ -112,6 +112,9 @@ pub fn run(options: &Options, channel: Option<Channel>) -> io::Result<()> {
     let bounds = options.logs.unwrap_or_else(|| Bounds::of_memory(store::memory()));
     let mut host = RealHost::new(&options.root, &options.run, options.cgroup.as_deref(), bounds, channel)?;
     host.descriptors = descriptors;
+    if options.is_device() {
+        host.keep_private_apart();
+    }
     host.shield = options.is_device().then(Shield::raise).flatten();
 
     let (mode, profile) = mode_and_profile(options);

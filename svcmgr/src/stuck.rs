@@ -10,6 +10,9 @@ use crate::machine::{Machine, Now, Phase, UnitState};
 use crate::unit::time::Span;
 use crate::unit::{ServiceType, Unit, signal};
 
+/// So many are told of in one turn of the loop.
+const AT_ONCE: usize = 8;
+
 /// A job that takes longer is told of, in microseconds.
 pub const DELAY: u64 = 10_000_000;
 /// Units that are named in one line.
@@ -98,10 +101,12 @@ impl Jobs {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// The jobs to tell of now.
+    /// The jobs to tell of now, some of them: to look at one takes time, and [`Jobs::next_deadline`] tells of more.
     pub fn late(&mut self, now: u64) -> Vec<Late> {
         let mut late = Vec::new();
-        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+        while late.len() < AT_ONCE
+            && let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now)
+        {
             self.timers.remove(&(at, id));
             let Some(entry) = self.under_way.get_mut(&id) else { continue };
             let for_us = now.saturating_sub(entry.since);

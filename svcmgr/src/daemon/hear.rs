@@ -64,7 +64,15 @@ impl Daemon {
         if !allowed {
             // A barrier asks for nothing: systemd-notify(1) sends one after each message.
             if !notification.barrier {
-                log::warn!("{}: process {pid} may not speak for it (NotifyAccess=)", unit.name);
+                let count = self.unheard.entry(id).or_default();
+                *count = count.saturating_add(1);
+                // As often as it likes: it must not fill the log.
+                if count.is_power_of_two() {
+                    log::warn!(
+                        "{}: process {pid} may not speak for it (NotifyAccess=); {count} times so far",
+                        unit.name
+                    );
+                }
             }
             return;
         }

@@ -14,7 +14,9 @@ use crate::host::token::Token;
 
 /// Clients that are accepted before others get their turn.
 const ACCEPT_BATCH: usize = 16;
-/// So long clients may read logs in one turn of the loop, in microseconds.
+/// So many calls of one client are answered before others get their turn.
+const CALLS: usize = 16;
+/// So long clients may read logs, or be answered many calls, in one turn of the loop, in microseconds.
 const READING_TIME: u64 = 5_000;
 /// So long nobody is accepted after it failed for want of descriptors or memory.
 const DEAF_FOR: u64 = 100_000;
@@ -138,7 +140,11 @@ impl Daemon {
 
     /// Handles what a client has sent, sends what there is for it, and watches it for what it waits for.
     pub(super) fn go_on(&mut self, id: ClientId) {
-        loop {
+        for calls in 0_usize.. {
+            if calls == CALLS {
+                self.unfinished.insert(id);
+                break;
+            }
             let Some(client) = self.clients.get(id) else { return };
             let mut sent = logs::send(client, &self.supervisor.host.store);
             // As much as was to be sent at once: if it is gone at once, there may be more.

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::net::RecvFlags;
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 
 /// The longest answer that is waited for: names and signals are short.
 const MOST: usize = 256 * 1024;
@@ -51,8 +51,11 @@ impl NameWatch {
     /// # Errors
     /// When there is no bus, or it takes nothing.
     pub fn connect(path: &str, name: &str) -> io::Result<NameWatch> {
-        let stream = UnixStream::connect(path)?;
-        stream.set_nonblocking(true)?;
+        // Never waiting: a bus whose queue is full is none yet.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        let stream = UnixStream::from(socket);
         let mut text = b"\0AUTH EXTERNAL ".to_vec();
         for byte in rustix::process::geteuid().as_raw().to_string().bytes() {
             text.extend(format!("{byte:02x}").bytes());

@@ -21,13 +21,16 @@ const DEFAULT_TASKS: u64 = 15;
 /// told is left to SIGKILL, which hits all at once.
 const ROUNDS: usize = 16;
 
+/// In so many cgroups beneath a service's own its processes are looked for; with SIGKILL the kernel itself does.
+const MOST_BENEATH: usize = 256;
+
 /// The cgroups of all services, beneath one folder.
 #[derive(Debug)]
 pub struct Cgroups {
     folder: PathBuf,
     /// What is written into `pids.max` of a service that does not say.
     tasks: String,
-    /// Killed whole, and not removed since: see [`Cgroups::takes_births`].
+    /// Killed whole, or that may be so, and not removed since: see [`Cgroups::takes_births`].
     killed: RefCell<BTreeSet<String>>,
     /// It has been tried to switch the controller on that counts tasks; whether that went does not change.
     counts_tasks: Cell<bool>,
@@ -47,10 +50,13 @@ impl Cgroups {
         // A folder elsewhere has no such file.
         fs::metadata(folder.join("cgroup.procs"))?;
         let tasks = all_tasks().saturating_mul(DEFAULT_TASKS) / 100;
+        // Those that are there may have been killed by the supervisor before this one.
+        let there = fs::read_dir(folder)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let killed = there.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         Ok(Cgroups {
             folder: folder.to_owned(),
             tasks: tasks.to_string(),
-            killed: RefCell::default(),
+            killed: RefCell::new(killed),
             counts_tasks: Cell::new(false),
         })
     }
@@ -164,7 +170,20 @@ impl Cgroups {
 
     /// Removes a unit's empty cgroup; the next one of the same name begins anew, and takes births.
     pub fn remove(&self, unit: &str) {
-        match fs::remove_dir(self.folder.join(unit)) {
+        let path = self.folder.join(unit);
+        // Those that the service made in its own (`Delegate=`) first.
+        let removed = match fs::remove_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let mut removed = Err(error);
+                for folder in beneath(&path).iter().rev() {
+                    // What the last of them says, the unit's own, is what counts.
+                    removed = fs::remove_dir(folder);
+                }
+                removed
+            }
+            result => result,
+        };
+        match removed {
             Ok(()) => {
                 self.killed.borrow_mut().remove(unit);
             }
@@ -178,13 +197,19 @@ impl Cgroups {
         fs::write(self.folder.join(unit).join("cgroup.procs"), pid.to_string())
     }
 
-    /// The processes of a unit's cgroup; none if there is no cgroup.
+    /// The processes of a unit's cgroup and of those beneath it; none if there is no cgroup.
     pub fn processes(&self, unit: &str) -> io::Result<Vec<i32>> {
-        match fs::read_to_string(self.folder.join(unit).join("cgroup.procs")) {
-            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
+        let mut found = Vec::new();
+        for folder in beneath(&self.folder.join(unit)) {
+            match fs::read_to_string(folder.join("cgroup.procs")) {
+                Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // A threaded one: its processes are told by the one above it.
+                Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(found)
     }
 
     /// Sends a signal to all processes of a unit's cgroup and of the cgroups beneath it; SIGKILL hits them at once,
@@ -268,6 +293,20 @@ impl MemoryEvents {
         let killed = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         Ok(killed.and_then(|number| number.trim().parse().ok()).unwrap_or(0))
     }
+}
+
+/// A cgroup and those beneath it, each before those in it.
+fn beneath(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![folder.to_owned()];
+    let mut next = 0;
+    while let Some(folder) = all.get(next).filter(|_| next < MOST_BENEATH) {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let found: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
+        all.extend(found);
+        next = next.saturating_add(1);
+    }
+    all
 }
 
 /// What there is on this machine: bytes of memory, and tasks.

@@ -1,9 +1,10 @@
 //! The environment of a service's processes: systemd.exec(5), "Environment Variables in Spawned Processes".
 
-use std::fs;
+use std::path::Path;
 
 use super::Launch;
 use super::directories::Made;
+use super::files::read_small;
 use super::spawn::Surroundings;
 use super::users::Identity;
 use crate::machine::{Outcome, Role};
@@ -11,6 +12,9 @@ use crate::unit::Service;
 
 /// Where programs are looked for that are named without a path, and what services get as `PATH`.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is longer is no `EnvironmentFile=`: the kernel takes 2 MiB of arguments and environment as a rule (execve(2)).
+const ENVIRONMENT_FILE: u64 = 2 << 20;
 
 /// All of it. What is said later holds.
 pub(super) fn environment(
@@ -82,8 +86,8 @@ pub(super) fn environment(
         set(name, value);
     }
     for (path, optional) in &service.environment_files {
-        match fs::read_to_string(path) {
-            Ok(text) => {
+        match read_small(Path::new(path), ENVIRONMENT_FILE, false) {
+            Ok((text, _)) => {
                 for (name, value) in environment_file(&text) {
                     set(&name, &value);
                 }

@@ -4,10 +4,11 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode};
+use rustix::mount::MountFlags;
 
 /// The devices of `PrivateDevices=`: name and number; `Documentation/admin-guide/devices.txt`.
 const DEVICES: [(&str, u32, u32); 6] =
@@ -26,12 +27,35 @@ const LINKS: [(&str, &str); 6] = [
 #[derive(Debug)]
 pub struct Private {
     folder: PathBuf,
+    /// It gets a file system of its own with the first of them.
+    apart: bool,
 }
 
 impl Private {
     /// Beneath the run folder `run`.
     pub fn new(run: &Path) -> Private {
-        Private { folder: run.join("private") }
+        Private { folder: run.join("private"), apart: false }
+    }
+
+    /// In a file system of their own: what services write there must not take the room of what the supervisor writes down,
+    /// and programs can be executed in it, and devices opened.
+    pub fn keep_apart(&mut self) {
+        self.apart = true;
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        if !self.apart {
+            return Ok(());
+        }
+        make(&self.folder)?;
+        let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
+        let above = self.folder.parent().map(device).transpose()?;
+        if above == Some(device(&self.folder)?) {
+            // Half of the memory, as /tmp.
+            let options = c"mode=0700,size=50%";
+            rustix::mount::mount("tmpfs", &self.folder, "tmpfs", MountFlags::NOSUID, options)?;
+        }
+        Ok(())
     }
 
     /// The folder of what all services share, made if need be.
@@ -40,6 +64,7 @@ impl Private {
     /// When it cannot be made.
     pub fn shared(&self) -> io::Result<String> {
         let shared = self.folder.join(".shared");
+        self.prepare()?;
         // Last made, so that what is there is whole.
         if !shared.exists() {
             self.make_shared(&shared)?;
@@ -52,6 +77,7 @@ impl Private {
     /// # Errors
     /// When it cannot be made.
     pub fn of(&self, unit: &str) -> io::Result<String> {
+        self.prepare()?;
         let folder = self.folder.join(unit);
         for name in ["tmp", "var-tmp"] {
             let own = folder.join(name);

@@ -34,7 +34,7 @@ use crate::insist::insist;
 use crate::log::lines::{LineLimit, Style};
 use crate::log::pipes::Pipes;
 use crate::log::store::{Bounds, Store};
-use crate::machine::{BootSummary, Now, Process, Role, SocketWork, UnitState, Verdict};
+use crate::machine::{BootSummary, Now, Phase, Process, Role, SocketWork, UnitState, Verdict};
 use crate::unit::specifier::Machine;
 use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
@@ -86,6 +86,8 @@ pub struct RealHost {
     /// A tree, as all that grows with the services and is not small: a hash table is up to half empty.
     children: BTreeMap<(UnitId, Role), Child>,
     pids: HashMap<i32, (UnitId, Role)>,
+    /// Children that are no longer the main process of a service (`MAINPID=`), by number: nobody else would bury them.
+    former: BTreeMap<u32, OwnedFd>,
     populations: HashMap<UnitId, Population>,
     memory: HashMap<UnitId, MemoryEvents>,
     /// Without cgroups: the process groups of each unit, and the units whose groups must be looked at now and then.
@@ -151,6 +153,7 @@ impl RealHost {
             kmsg: None,
             children: BTreeMap::new(),
             pids: HashMap::new(),
+            former: BTreeMap::new(),
             populations: HashMap::new(),
             memory: HashMap::new(),
             groups: HashMap::new(),
@@ -165,6 +168,11 @@ impl RealHost {
     /// Where states, sockets and logs are.
     pub fn run(&self) -> &Path {
         &self.run
+    }
+
+    /// Services' private folders get a file system of their own.
+    pub fn keep_private_apart(&mut self) {
+        self.private.keep_apart();
     }
 
     /// Watches a descriptor.
@@ -476,7 +484,8 @@ impl Host for RealHost {
     fn signal(&mut self, id: UnitId, unit: &Unit, state: &UnitState, signal: i32) -> io::Result<()> {
         let hits_all = match unit.service.kill_mode {
             KillMode::ControlGroup => true,
-            KillMode::Mixed => signal == libc::SIGKILL,
+            // The last signal hits all, whichever it is.
+            KillMode::Mixed => signal == libc::SIGKILL || matches!(state.phase, Phase::StopKill | Phase::StopFinal),
             KillMode::Process => false,
             KillMode::None => return Ok(()),
         };

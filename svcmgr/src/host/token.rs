@@ -30,6 +30,7 @@ pub enum Token {
     Kept(u32),
     Ready(UnitId),
     Incoming(UnitId),
+    Former(u32),
 }
 
 impl Token {
@@ -38,6 +39,7 @@ impl Token {
         match self {
             Token::Output(_)
             | Token::Process(..)
+            | Token::Former(_)
             | Token::Syslog
             | Token::Journal
             | Token::Streams
@@ -91,6 +93,7 @@ impl Token {
             Token::Ready(id) => (20, id.0),
             Token::Incoming(id) => (21, id.0),
             Token::Urgent => (22, 0),
+            Token::Former(n) => (23, n),
         };
         EventData::new_u64(u64::from(number) | (kind << 32))
     }
@@ -124,6 +127,7 @@ impl Token {
             20 => Token::Ready(id),
             21 => Token::Incoming(id),
             22 => Token::Urgent,
+            23 => Token::Former(number),
             _ => return None,
         })
     }

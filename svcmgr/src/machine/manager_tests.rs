@@ -762,6 +762,18 @@ fn units_that_conflict_are_never_up_together() {
 }
 
 #[test]
+fn a_restart_of_what_is_at_rest_makes_way_as_a_start_does() {
+    let conflict = "[Unit]\nConflicts=a.service\n[Service]\nExecStart=/b\n";
+    let mut play = Play::new(machine(&[("a.service", A), ("b.service", conflict)]));
+    play.boot();
+    play.be_fair();
+    let waiter = play.ask(1);
+    play.machine.request_restart(play.id("b.service"), waiter, play.now).unwrap();
+    play.be_fair();
+    assert_eq!((play.phase("a.service"), play.phase("b.service")), (Phase::Inactive, Phase::Active));
+}
+
+#[test]
 fn of_two_that_conflict_and_start_at_boot_one_is_told_why_it_does_not() {
     let mut play = Play::new(machine(&[("a.service", A), ("b.service", &format!("[Unit]\nConflicts=a.service\n{A}"))]));
     play.boot();

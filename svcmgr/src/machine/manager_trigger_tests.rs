@@ -33,6 +33,23 @@ fn what_arrives_starts_the_service_which_has_the_sockets_until_it_rests() {
 }
 
 #[test]
+fn a_service_that_names_a_socket_gets_it_and_is_not_what_it_starts() {
+    let aid = format!("{SERVICE}Sockets=x.socket\n");
+    let mut play = Play::new(machine(&[("x.socket", SOCKET), ("x.service", SERVICE), ("x-aid.service", &aid)]));
+    play.boot();
+    let (socket, aid) = (play.id("x.socket"), play.id("x-aid.service"));
+    assert_eq!(play.machine.sockets_of(aid).collect::<Vec<_>>(), [socket]);
+    play.event(socket, Event::Incoming);
+    assert_eq!((play.phase("x.service"), play.phase("x-aid.service")), (Phase::StartMain(0), Phase::Inactive));
+    // That the other one ends is nothing to the socket.
+    let waiter = play.ask(1);
+    play.machine.request_start(aid, waiter, play.now).unwrap();
+    play.settle();
+    play.exit(aid, Role::Main, Exit::Code(0));
+    assert_eq!(status(&play, "x.socket"), (Phase::Active, true));
+}
+
+#[test]
 fn a_service_that_is_started_too_often_takes_its_socket_along() {
     let limited = format!("[Unit]\nStartLimitBurst=2\n{SERVICE}");
     let mut play = Play::new(machine(&[("x.socket", SOCKET), ("x.service", &limited)]));

@@ -222,3 +222,26 @@ fn a_connection_is_let_go_however_its_service_ends_and_counts_against_no_start_l
         assert_eq!(state.connection, None);
     }
 }
+
+#[test]
+fn what_a_service_leaves_is_cleared_away_when_it_rests_out_of_a_delay_too() {
+    let unit = unit(
+        "x.service",
+        "[Unit]\nStartLimitBurst=2\n[Service]\nExecStart=/x\nRestart=always\nFileDescriptorStoreMax=1\n",
+    );
+    let clean = |restarting| UnitAction::Clean { restarting };
+    let run = [Event::Go, Event::Asked(Verdict::Go), Event::MainExited(Exit::Code(1)), Event::Empty];
+    let mut state = UnitState::default();
+    play(&unit, &mut state, 1, &[Event::Start { fresh: true }]);
+    let actions = play(&unit, &mut state, 1, &run);
+    assert_eq!((state.phase, actions.last()), (Phase::Backoff, Some(&clean(true))));
+    let mut stopped = state.clone();
+    assert_eq!(play(&unit, &mut stopped, 1, &[Event::Stop]).last(), Some(&clean(false)));
+    // And where it is started too often.
+    play(&unit, &mut state, 1, &[Event::Timeout]);
+    play(&unit, &mut state, 1, &run);
+    play(&unit, &mut state, 1, &[Event::Timeout]);
+    let actions = play(&unit, &mut state, 1, &[Event::Go, Event::Asked(Verdict::Go)]);
+    assert_eq!((state.phase, state.outcome), (Phase::Failed, Outcome::StartLimit));
+    assert!(actions.contains(&clean(false)), "{actions:?}");
+}

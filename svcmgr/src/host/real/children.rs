@@ -204,12 +204,35 @@ impl RealHost {
         self.pids.insert(pid, (id, role));
     }
 
+    /// One that was the main process: a child of ours is buried when it ends.
+    fn bury_later(&mut self, old: Child) {
+        if let Some(socket) = &old.socket {
+            let _ = epoll::delete(&self.epoll, socket);
+        }
+        let (Some(pidfd), Ok(number), true) = (old.pidfd, u32::try_from(old.pid), old.ours) else { return };
+        if let Err(error) = self.watch_for(pidfd.as_fd(), Token::Former(number), EventFlags::IN) {
+            log::warn!("process {number}: its end will not be heard: {error}");
+        }
+        self.former.insert(number, pidfd);
+    }
+
+    /// Buries it, if it has ended.
+    pub fn bury(&mut self, number: u32) {
+        let Some(pidfd) = self.former.get(&number) else { return };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        if !matches!(rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), options), Ok(None)) {
+            self.former.remove(&number);
+        }
+    }
+
     /// A service names another process as its main one.
     pub fn rename_main(&mut self, id: UnitId, pid: i32) -> io::Result<Process> {
         let pidfd = spawn::pidfd_open(pid)?;
         self.watch(pidfd.as_fd(), Token::Process(id, Role::Main), EventFlags::IN)?;
-        if let Some(old) = self.children.remove(&(id, Role::Main)) {
+        if let Some(mut old) = self.children.remove(&(id, Role::Main)) {
             self.pids.remove(&old.pid);
+            self.part(old.region.take());
+            self.bury_later(old);
         }
         // A grandchild of ours, or a child: waitid tells when the time comes; PID 1 if it is not ours.
         let child = Child {

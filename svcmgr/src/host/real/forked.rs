@@ -1,6 +1,5 @@
 //! The process that a service of `Type=forking` left: systemd.service(5), `PIDFile=` and `GuessMainPID=`.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -12,8 +11,12 @@ use super::RealHost;
 use super::children::stat_field;
 use crate::graph::UnitId;
 use crate::host::Found;
+use crate::host::files::read_small;
 use crate::host::token::Token;
 use crate::unit::Unit;
+
+/// A PID file is no longer: a number, and white space.
+const PID_FILE: u64 = 64;
 
 impl RealHost {
     /// Looks for it; watches its PID file if that names none yet.
@@ -76,10 +79,10 @@ impl RealHost {
     /// The process that a PID file names, if it is one of the unit's. Whoever is not root may write into a file that is
     /// not root's, and must not have us watch, and end, any process.
     fn named_by(&self, unit: &Unit, path: &Path) -> Option<i32> {
-        let text = fs::read_to_string(path).ok()?;
+        let (text, found) = read_small(path, PID_FILE, true).ok()?;
         let pid: i32 = text.split_whitespace().next()?.parse().ok().filter(|pid| *pid > 1)?;
         stat_field(pid, 4)?;
-        let is_roots = fs::metadata(path).is_ok_and(|found| found.uid() == 0);
+        let is_roots = found.uid() == 0;
         let belongs = self.unit_of(pid).is_some_and(|name| name == unit.name);
         if !belongs && !is_roots {
             log::warn!("{}: {} names {pid}, which is no process of it, ignored", unit.name, path.display());

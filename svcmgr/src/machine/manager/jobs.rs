@@ -36,8 +36,15 @@ impl Machine {
         self.wait(id, waiter, Wish::Up);
         let again = self.dependants(id, false);
         self.events.extend(again.iter().map(|other| (*other, Event::Restart)));
-        // All that start again need what their first start needed.
+        // All that start again need what their first start needed; and those that are at rest are started.
         let mut seen: BTreeSet<UnitId> = again.iter().copied().collect();
+        for other in &again {
+            if self.phase(*other).is_down()
+                && let Some(reason) = self.make_way(*other, &seen)
+            {
+                self.events.push_back((*other, Event::Blocked(reason)));
+            }
+        }
         let needs =
             again.iter().map(|other| self.node(*other)).flat_map(|node| node.requires.iter().chain(&node.wants));
         for other in needs.copied().collect::<Vec<_>>() {

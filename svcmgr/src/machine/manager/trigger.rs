@@ -6,7 +6,7 @@ use super::{Action, Machine};
 use crate::graph::UnitId;
 use crate::machine::unit::{UnitAction, is_watching};
 use crate::machine::{Event, Now, Outcome, Phase, SocketWork};
-use crate::unit::Kind;
+use crate::unit::{Kind, Relation};
 
 impl Machine {
     /// When the first supervisor of this boot began. Before [`Machine::boot`].
@@ -14,9 +14,16 @@ impl Machine {
         self.startup = mono;
     }
 
-    /// The sockets whose service a unit is: those that it gets.
+    /// The sockets that a service gets: those that start it, and those that it names (`Sockets=`), which may start another.
     pub fn sockets_of(&self, id: UnitId) -> impl Iterator<Item = UnitId> + '_ {
-        self.node(id).triggered_by.iter().copied().filter(|other| self.is_socket(*other))
+        let starting = &self.node(id).triggered_by;
+        let named = self.named_sockets(id).filter(|other| !starting.contains(other));
+        starting.iter().copied().chain(named).filter(|other| self.is_socket(*other))
+    }
+
+    fn named_sockets(&self, id: UnitId) -> impl Iterator<Item = UnitId> + '_ {
+        let named = self.unit(id).into_iter().flat_map(|unit| unit.named(Relation::TriggeredBy));
+        named.filter_map(|reference| self.find(&reference.name))
     }
 
     /// The service of one connection is to be up; who is at the other end.
@@ -118,11 +125,13 @@ impl Machine {
         if !self.is_socket(id) {
             return None;
         }
-        let running = self.node(id).triggers.iter().find(|other| {
-            let phase = self.phase(**other);
+        let gets_it = |other: &UnitId| self.named_sockets(*other).any(|socket| socket == id);
+        let getting = self.graph.iter().map(|(other, _)| other).filter(gets_it);
+        let running = self.node(id).triggers.iter().copied().chain(getting).find(|other| {
+            let phase = self.phase(*other);
             !phase.is_down() && !matches!(phase, Phase::Queued | Phase::Backoff)
         })?;
-        let name = self.unit(*running).map_or("?", |unit| unit.name.as_str());
+        let name = self.unit(running).map_or("?", |unit| unit.name.as_str());
         Some(format!("{name} runs already, without this socket: stop it first"))
     }
 

@@ -223,9 +223,14 @@ impl Step<'_> {
     }
 
     pub(super) fn kill(&mut self, phase: Phase) {
+        self.kill_by(phase, self.service.final_kill_signal);
+    }
+
+    /// By a signal; again, by SIGKILL, should some be left after a while.
+    pub(super) fn kill_by(&mut self, phase: Phase, signal: i32) {
         self.state.phase = phase;
         self.deadline(KILL_AGAIN);
-        self.actions.push(UnitAction::Signal(self.service.final_kill_signal));
+        self.actions.push(UnitAction::Signal(signal));
         self.await_empty();
     }
 
@@ -268,9 +273,9 @@ impl Step<'_> {
             (Goal::Up, None) if has_failed => self.rest(Phase::Failed, &reason),
             (Goal::Up, None) => self.rest(Phase::Done, &reason),
         }
-        if self.service.leaves_something() {
-            let restarting = matches!(self.state.phase, Phase::Queued | Phase::Backoff);
-            self.actions.push(UnitAction::Clean { restarting });
+        // Where it comes to rest, all is cleared away.
+        if self.service.leaves_something() && matches!(self.state.phase, Phase::Queued | Phase::Backoff) {
+            self.actions.push(UnitAction::Clean { restarting: true });
         }
     }
 
@@ -298,8 +303,8 @@ impl Step<'_> {
         }
         self.state.deadline = None;
         self.state.act = None;
-        if self.state.connection.take().is_some() {
-            // Also where it has never come to a process that could have taken it.
+        // Also where it has never come to a process that could have taken its connection, and out of a delay.
+        if self.state.connection.take().is_some() || self.service.leaves_something() {
             self.actions.push(UnitAction::Clean { restarting: false });
         }
         reason.clone_into(&mut self.state.reason);

@@ -53,7 +53,7 @@ impl Step<'_> {
                 self.kill(StopFinal);
             }
             FailureCommand(_) => self.failure_is_handled(),
-            phase @ (StopKill | StopFinal) => self.kill(phase),
+            phase @ (StopKill | StopFinal) => self.kill_by(phase, libc::SIGKILL),
             Backoff => self.delay_is_over(),
             // It has stayed up: steady.
             Active => {
