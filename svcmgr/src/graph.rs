@@ -32,6 +32,12 @@ pub struct Node {
     pub required_by: Vec<UnitId>,
     /// Units that are started with it.
     pub wants: Vec<UnitId>,
+    rare: Option<Box<Rare>>,
+}
+
+/// Edges that most units do not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rare {
     /// Units that must be up already.
     pub requisite: Vec<UnitId>,
     /// Units that are stopped once it has ended.
@@ -55,13 +61,46 @@ pub struct Node {
 }
 
 impl Node {
-    fn lists(&mut self) -> [&mut Vec<UnitId>; 14] {
+    /// One without edges.
+    pub const NONE: Node = Node {
+        after: Vec::new(),
+        before: Vec::new(),
+        requires: Vec::new(),
+        required_by: Vec::new(),
+        wants: Vec::new(),
+        rare: None,
+    };
+
+    /// The edges that most units do not have.
+    pub fn rare(&self) -> &Rare {
+        static NONE: Rare = Rare {
+            requisite: Vec::new(),
+            bound_by: Vec::new(),
+            parts: Vec::new(),
+            stops: Vec::new(),
+            conflicts: Vec::new(),
+            on_failure: Vec::new(),
+            on_success: Vec::new(),
+            triggers: Vec::new(),
+            triggered_by: Vec::new(),
+            impossible: None,
+        };
+        self.rare.as_deref().unwrap_or(&NONE)
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn lists(&mut self) -> impl Iterator<Item = &mut Vec<UnitId>> {
+        let own = [&mut self.after, &mut self.before, &mut self.requires, &mut self.required_by, &mut self.wants];
+        own.into_iter().chain(self.rare.as_deref_mut().into_iter().flat_map(Rare::lists))
+    }
+}
+
+impl Rare {
+    fn lists(&mut self) -> [&mut Vec<UnitId>; 9] {
         [
-            &mut self.after,
-            &mut self.before,
-            &mut self.requires,
-            &mut self.required_by,
-            &mut self.wants,
             &mut self.requisite,
             &mut self.bound_by,
             &mut self.parts,
@@ -141,6 +180,7 @@ impl Graph {
             for list in node.lists() {
                 list.sort_unstable();
                 list.dedup();
+                list.shrink_to_fit();
             }
         }
     }
@@ -167,7 +207,7 @@ impl Graph {
                         Missing::Note => absent.push((id, reference.clone())),
                         Missing::Impossible(reason) => {
                             if let Some(node) = nodes.get_mut(id.index()) {
-                                node.impossible.get_or_insert(reason);
+                                node.rare_mut().impossible.get_or_insert(reason);
                             }
                         }
                     },
@@ -220,22 +260,22 @@ fn join(nodes: &mut [Node], id: UnitId, relation: Relation, other: UnitId) {
         Relation::BindsTo => {
             put(id, |node| &mut node.requires, other);
             put(other, |node| &mut node.required_by, id);
-            put(other, |node| &mut node.bound_by, id);
+            put(other, |node| &mut node.rare_mut().bound_by, id);
         }
-        Relation::Requisite => put(id, |node| &mut node.requisite, other),
+        Relation::Requisite => put(id, |node| &mut node.rare_mut().requisite, other),
         Relation::Wants => put(id, |node| &mut node.wants, other),
-        Relation::PartOf => put(other, |node| &mut node.parts, id),
-        Relation::StopPropagatedFrom => put(other, |node| &mut node.stops, id),
-        Relation::PropagatesStopTo => put(id, |node| &mut node.stops, other),
+        Relation::PartOf => put(other, |node| &mut node.rare_mut().parts, id),
+        Relation::StopPropagatedFrom => put(other, |node| &mut node.rare_mut().stops, id),
+        Relation::PropagatesStopTo => put(id, |node| &mut node.rare_mut().stops, other),
         Relation::Conflicts => {
-            put(id, |node| &mut node.conflicts, other);
-            put(other, |node| &mut node.conflicts, id);
+            put(id, |node| &mut node.rare_mut().conflicts, other);
+            put(other, |node| &mut node.rare_mut().conflicts, id);
         }
-        Relation::OnFailure => put(id, |node| &mut node.on_failure, other),
-        Relation::OnSuccess => put(id, |node| &mut node.on_success, other),
+        Relation::OnFailure => put(id, |node| &mut node.rare_mut().on_failure, other),
+        Relation::OnSuccess => put(id, |node| &mut node.rare_mut().on_success, other),
         Relation::Triggers => {
-            put(id, |node| &mut node.triggers, other);
-            put(other, |node| &mut node.triggered_by, id);
+            put(id, |node| &mut node.rare_mut().triggers, other);
+            put(other, |node| &mut node.rare_mut().triggered_by, id);
         }
         // After cycles have been refused; and what a service gets of sockets that start another.
         Relation::Before | Relation::After | Relation::TriggeredBy => {}
@@ -359,11 +399,11 @@ mod tests {
             ("c.service", "Requires=sysinit.target\nWants=gone.service\nAfter=gone.service"),
         ]);
         assert_eq!(
-            g.nodes[0].impossible.as_deref(),
+            g.nodes[0].rare().impossible.as_deref(),
             Some("requires gone.service (/u/a.service:2), which does not exist")
         );
-        assert!(g.nodes[1].impossible.as_ref().unwrap().contains("path are not supported yet"));
-        assert_eq!(g.nodes[2].impossible, None);
+        assert!(g.nodes[1].rare().impossible.as_ref().unwrap().contains("path are not supported yet"));
+        assert_eq!(g.nodes[2].rare().impossible, None);
     }
 
     proptest! {

@@ -85,7 +85,7 @@ pub fn verify(root: &Path, files: &[PathBuf]) -> io::Result<Vec<Finding>> {
             Some(reason) => findings.error(reason.clone()),
             None => {}
         }
-        if let Some(reason) = graph.nodes.get(id.index()).and_then(|node| node.impossible.as_ref()) {
+        if let Some(reason) = graph.nodes.get(id.index()).and_then(|node| node.rare().impossible.as_ref()) {
             findings.error(format!("{}: {reason}", unit.path.display()));
         }
         system.check(unit, &mut findings);

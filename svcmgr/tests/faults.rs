@@ -372,8 +372,8 @@ fn whichever_system_call_fails_the_supervisor_lives_and_all_is_well_again() {
         // No divisor of the number of errors, so that they take turns.
         let share = match (wanted.is_empty(), life) {
             (false, _) => 1,
-            (true, "takeover") => 11,
-            (true, _) => 5,
+            (true, "takeover") => 13,
+            (true, _) => 7,
         };
         lives.extend(all.step_by(share));
     }

@@ -71,7 +71,8 @@ impl Target {
         let mut has_lost_found = false;
         for entry in std::fs::read_dir(path).map_err(io("list"))? {
             let entry = entry.map_err(io("list"))?;
-            if entry.file_name().as_encoded_bytes() != LOST_FOUND || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if entry.file_name().as_encoded_bytes() != LOST_FOUND || !entry.file_type().is_ok_and(|kind| kind.is_dir())
+            {
                 return Err(TargetError::NotEmpty { path: path.to_owned() });
             }
             has_lost_found = true;

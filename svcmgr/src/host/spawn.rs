@@ -22,6 +22,9 @@ use super::users::{self, Identity};
 use crate::unit::scheduling::Scheduling;
 use crate::unit::{Input, Limit, Output};
 
+/// `TTYPath=` where it is not said.
+const TTY: &str = "/dev/console";
+
 /// What a service's process is given besides what its unit says.
 #[derive(Debug)]
 pub struct Surroundings<'a> {
@@ -107,7 +110,7 @@ pub fn spawn(launch: &Launch<'_>, around: &Surroundings<'_>) -> Result<Spawned, 
     let output = stream(&service.output, files.output.as_ref(), around);
     let streams = [input, output, stream(&service.error, files.error.as_ref(), around)];
     let wants_tty = streams.iter().any(|stream| matches!(stream, Stream::Tty));
-    let tty = if wants_tty { Some(c_string(&service.tty)?) } else { None };
+    let tty = if wants_tty { Some(c_string(service.tty.as_deref().unwrap_or(TTY))?) } else { None };
     // One that is in no cgroup could not be ended whole, nor be kept within what it may use.
     let owner = user.as_ref().map(|user| (user.uid, user.gid));
     let open = |cgroups: &Cgroups| cgroups.open(&launch.unit.name, service.resources.as_deref(), owner);

@@ -267,23 +267,7 @@ impl Machine {
     }
 
     fn node(&self, id: UnitId) -> &Node {
-        static NONE: Node = Node {
-            after: Vec::new(),
-            before: Vec::new(),
-            requires: Vec::new(),
-            required_by: Vec::new(),
-            wants: Vec::new(),
-            requisite: Vec::new(),
-            bound_by: Vec::new(),
-            parts: Vec::new(),
-            stops: Vec::new(),
-            conflicts: Vec::new(),
-            on_failure: Vec::new(),
-            on_success: Vec::new(),
-            triggers: Vec::new(),
-            triggered_by: Vec::new(),
-            impossible: None,
-        };
+        static NONE: Node = Node::NONE;
         self.graph.nodes.get(id.index()).unwrap_or(&NONE)
     }
 
@@ -358,8 +342,9 @@ impl Machine {
             }
         }
         let node = self.graph.nodes.get(id.index());
-        let around =
-            node.into_iter().flat_map(|n| n.before.iter().chain(&n.required_by).chain(&n.after).chain(&n.conflicts));
+        let around = node
+            .into_iter()
+            .flat_map(|n| n.before.iter().chain(&n.required_by).chain(&n.after).chain(&n.rare().conflicts));
         let phase = |id: &UnitId| self.states.get(id.index()).map(|state| state.phase);
         let moved = around
             .filter(|other| matches!(phase(other), Some(Phase::Queued | Phase::StartHeld | Phase::StopHeld)))

@@ -236,7 +236,7 @@ pub struct Service {
     pub error: Output,
     /// What [`Input::Data`] reads.
     pub input_data: Option<Vec<u8>>,
-    pub tty: String,
+    pub tty: Option<String>,
     pub syslog_identifier: Option<String>,
     /// The priority of a line that does not say, and whether a line may say.
     pub syslog_level: u8,
@@ -312,7 +312,7 @@ impl Default for Service {
             output: Output::Log,
             error: Output::Log,
             input_data: None,
-            tty: "/dev/console".to_owned(),
+            tty: None,
             syslog_identifier: None,
             syslog_level: 6,
             syslog_level_prefix: true,

@@ -75,7 +75,8 @@ impl RealHost {
         // Children that have not run yet hold it open, too, and as long as anybody does it would be told of.
         let _ = epoll::delete(&self.epoll, socket);
         child.socket = None;
-        child.places = Vec::new();
+        // Both were for saying why it could not be executed.
+        (child.places, child.program) = (Vec::new(), String::new());
         self.part(region);
         Some(told)
     }

@@ -17,14 +17,14 @@ impl Machine {
     pub(super) fn affect(&mut self, id: UnitId, before: Phase, after: Phase) {
         if after.is_down() && !before.is_down() {
             // They cannot be without it.
-            let bound = self.node(id).bound_by.iter().copied().filter(|other| !self.phase(*other).is_down());
+            let bound = self.node(id).rare().bound_by.iter().copied().filter(|other| !self.phase(*other).is_down());
             self.events.extend(bound.map(|other| (other, Event::Stop)).collect::<Vec<_>>());
         }
         let outcome = self.state(id).map_or(Outcome::Success, |state| state.outcome);
         let started = match (after, outcome) {
             _ if self.ending => Vec::new(),
-            (Phase::Failed, _) => self.node(id).on_failure.clone(),
-            (Phase::Done, Outcome::Success) => self.node(id).on_success.clone(),
+            (Phase::Failed, _) => self.node(id).rare().on_failure.clone(),
+            (Phase::Done, Outcome::Success) => self.node(id).rare().on_success.clone(),
             _ => Vec::new(),
         };
         for other in started {

@@ -89,7 +89,7 @@ impl Machine {
 
     /// Stops what a unit that is to be started conflicts with. Why it cannot be started: one of them is started along.
     fn make_way(&mut self, id: UnitId, seen: &BTreeSet<UnitId>) -> Option<String> {
-        for other in self.node(id).conflicts.clone() {
+        for other in self.node(id).rare().conflicts.clone() {
             let queued = self.events.iter().any(|(one, event)| *one == other && matches!(event, Event::Start { .. }));
             if seen.contains(&other) && (queued || self.phase(other) == Phase::Queued) {
                 let name = self.unit(other).map_or("?", |unit| unit.name.as_str());
@@ -139,9 +139,9 @@ impl Machine {
             }
             found.push(other);
             let node = self.node(other);
-            stack.extend(node.required_by.iter().chain(&node.parts).copied());
+            stack.extend(node.required_by.iter().chain(&node.rare().parts).copied());
             if for_good {
-                stack.extend(node.stops.iter().copied());
+                stack.extend(node.rare().stops.iter().copied());
             }
         }
         found

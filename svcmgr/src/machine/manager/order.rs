@@ -12,7 +12,7 @@ impl Machine {
                 Some(reason) => Event::Blocked(reason),
                 None if self.node(id).after.iter().any(|other| self.is_awaited(*other)) => return,
                 // What it conflicts with is on its way down.
-                None if self.node(id).conflicts.iter().any(|other| !self.phase(*other).is_down()) => return,
+                None if self.node(id).rare().conflicts.iter().any(|other| !self.phase(*other).is_down()) => return,
                 None if self.is_idle(id) && !self.idle_is_over(id, now) => return,
                 None => Event::Go,
             },
@@ -33,7 +33,7 @@ impl Machine {
         match self.phase(id) {
             Phase::Queued => {
                 let after = node.after.iter().filter(|other| self.is_awaited(**other));
-                let conflicts = node.conflicts.iter().filter(|other| !self.phase(**other).is_down());
+                let conflicts = node.rare().conflicts.iter().filter(|other| !self.phase(**other).is_down());
                 after.chain(conflicts).copied().collect()
             }
             Phase::StartHeld | Phase::StopHeld => {
@@ -46,13 +46,13 @@ impl Machine {
     /// Why a queued unit cannot start, whatever comes.
     pub(super) fn blocked(&self, id: UnitId) -> Option<String> {
         let node = self.node(id);
-        if let Some(reason) = &node.impossible {
+        if let Some(reason) = &node.rare().impossible {
             return Some(reason.clone());
         }
         if let Some(reason) = self.is_run_without(id) {
             return Some(reason);
         }
-        if let Some(other) = node.requisite.iter().find(|other| !self.is_up_or_awaited(id, **other)) {
+        if let Some(other) = node.rare().requisite.iter().find(|other| !self.is_up_or_awaited(id, **other)) {
             let name = self.unit(*other).map_or("?", |unit| unit.name.as_str());
             return Some(format!(
                 "needs {name} to be up already (Requisite=), and it is {}",

@@ -16,7 +16,7 @@ impl Machine {
 
     /// The sockets that a service gets: those that start it, and those that it names (`Sockets=`), which may start another.
     pub fn sockets_of(&self, id: UnitId) -> impl Iterator<Item = UnitId> + '_ {
-        let starting = &self.node(id).triggered_by;
+        let starting = &self.node(id).rare().triggered_by;
         let named = self.named_sockets(id).filter(|other| !starting.contains(other));
         starting.iter().copied().chain(named).filter(|other| self.is_socket(*other))
     }
@@ -43,7 +43,7 @@ impl Machine {
         if self.unit(id).is_none_or(|unit| unit.kind != Kind::Timer) {
             return;
         }
-        let Some(other) = self.node(id).triggers.first().copied() else { return };
+        let Some(other) = self.node(id).rare().triggers.first().copied() else { return };
         let is_up = !self.phase(other).is_down();
         // As far back as it is by the other clock.
         let begun = self.state(other).and_then(|state| state.started_at);
@@ -62,7 +62,7 @@ impl Machine {
         if self.ending {
             return;
         }
-        let Some(other) = self.node(id).triggers.first().copied() else { return };
+        let Some(other) = self.node(id).rare().triggers.first().copied() else { return };
         if let Err(refusal) = self.may_be_started(other) {
             let name = self.unit(other).map_or("?", |unit| unit.name.as_str());
             self.events.push_back((id, Event::TriggerFailed(format!("{name} cannot be started: {refusal}"))));
@@ -82,11 +82,11 @@ impl Machine {
 
     /// A unit has left rest, or come to rest: its sockets and timers hear of it.
     pub(super) fn tell_triggers(&mut self, id: UnitId, before: Phase, after: Phase) {
-        if before.is_down() == after.is_down() || self.node(id).triggered_by.is_empty() {
+        if before.is_down() == after.is_down() || self.node(id).rare().triggered_by.is_empty() {
             return;
         }
         let event = if after.is_down() { Event::Released(self.hopeless_release(id)) } else { Event::Taken };
-        for other in self.node(id).triggered_by.clone() {
+        for other in self.node(id).rare().triggered_by.clone() {
             self.events.push_back((other, event.clone()));
         }
     }
@@ -112,7 +112,7 @@ impl Machine {
         let taken = state.trigger.as_ref().is_some_and(|trigger| trigger.taken);
         let is_up = state.phase == Phase::Active;
         self.actions.extend(work.iter().map(|work| Action::Unit(id, UnitAction::Sockets(*work))));
-        let Some(other) = self.node(id).triggers.first().copied() else { return };
+        let Some(other) = self.node(id).rare().triggers.first().copied() else { return };
         match (is_up, taken, self.phase(other).is_down()) {
             (true, true, true) => self.events.push_back((id, Event::Released(None))),
             (true, false, false) => self.events.push_back((id, Event::Taken)),
@@ -127,7 +127,7 @@ impl Machine {
         }
         let gets_it = |other: &UnitId| self.named_sockets(*other).any(|socket| socket == id);
         let getting = self.graph.iter().map(|(other, _)| other).filter(gets_it);
-        let running = self.node(id).triggers.iter().copied().chain(getting).find(|other| {
+        let running = self.node(id).rare().triggers.iter().copied().chain(getting).find(|other| {
             let phase = self.phase(*other);
             !phase.is_down() && !matches!(phase, Phase::Queued | Phase::Backoff)
         })?;

@@ -94,7 +94,7 @@ impl Reader<'_> {
             ExecKey::StandardOutput | ExecKey::StandardError => self.output(key, entry),
             ExecKey::TtyPath => {
                 if let Some(tty) = self.resolved(entry) {
-                    self.unit.service.tty = tty;
+                    self.unit.service.tty = Some(tty);
                 }
             }
             ExecKey::SyslogIdentifier => {
