@@ -88,6 +88,45 @@ fn two_tar_archives_one_behind_the_other_are_no_root() {
     unpack(&put(&work.path().join("padded.tar.zst"), &padded), &work.path().join("padded"), 2).unwrap();
 }
 
+/// A record of a PAX header: its length, in which its own digits count, then key and value.
+fn record(key: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {key}={value}\n");
+    let length = (1..).find(|length| length.to_string().len() + rest.len() == *length).unwrap();
+    format!("{length}{rest}").into_bytes()
+}
+
+#[test]
+fn what_of_tar_is_not_set_is_told_and_names_of_attributes_are_unescaped() {
+    let work = tempfile::tempdir().unwrap();
+    let records = [
+        record("SCHILY.acl.access", "user::rw-\n"),
+        record("SCHILY.xattr.user.100%25%3D1", "value"),
+        record("path", "file"),
+    ]
+    .concat();
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_size(records.len() as u64);
+    archive.append_data(&mut header, "PaxHeaders/file", &records[..]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(0);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    archive.append_data(&mut header, "file", &[][..]).unwrap();
+    let image = put(&work.path().join("root.tar.zst"), &compressed(&archive.into_inner().unwrap()));
+    let report = unpack(&image, &work.path().join("out"), 1).unwrap();
+    let said = report.notes.join("; ");
+    assert!(said.contains("access control lists left out on 1 files, first file"), "{said}");
+    let mut value = [0; 16];
+    let got = rustix::fs::getxattr(work.path().join("out/file"), "user.100%=1", &mut value[..]);
+    match got {
+        Ok(length) => assert_eq!(&value[..length], b"value"),
+        Err(error) => assert!(said.contains("extended attribute"), "{error}: {said}"),
+    }
+}
+
 #[test]
 fn what_mkfs_makes_in_a_new_file_system_may_be_in_the_image_too() {
     let work = tempfile::tempdir().unwrap();

@@ -163,7 +163,7 @@ fn entry(
             plain
         }
     };
-    visit(input, &Entry { path, what, meta, size, map: None }, visitor)
+    visit(input, &Entry { path, what, meta, size, map: None, left_out: None }, visitor)
 }
 
 #[cfg(test)]

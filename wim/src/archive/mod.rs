@@ -76,6 +76,8 @@ struct Entry {
     size: u64,
     /// Of a sparse file: where its contents belong.
     map: Option<sparse::Map>,
+    /// What the archive says of it that is not set.
+    left_out: Option<&'static str>,
 }
 
 /// Takes the entries of an archive, each with its contents. It need not read those to their end.

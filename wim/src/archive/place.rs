@@ -152,6 +152,9 @@ impl<'a> Place<'a> {
 impl Visitor for Place<'_> {
     fn entry(&mut self, entry: &Entry, contents: &mut Contents<'_>) -> Result<(), Failure> {
         self.entries = self.entries.saturating_add(1);
+        if let Some(what) = entry.left_out {
+            self.notes.not_set(what, "of tar, modes and extended attributes (--xattrs) alone are taken", &entry.path);
+        }
         if let What::Directory = entry.what {
             if let Some(meta) = self.directories.get_mut(&entry.path) {
                 self.held.meta(&entry.meta)?;

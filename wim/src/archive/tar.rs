@@ -33,7 +33,15 @@ struct Extensions {
     accessed: Option<Time>,
     xattrs: BTreeMap<Box<[u8]>, Box<[u8]>>,
     sparse: Option<Records>,
+    left_out: Option<&'static str>,
 }
+
+/// What GNU tar says beyond POSIX (`--acls`, `--selinux`), and bsdtar (flags of files), and no root gets here.
+const LEFT_OUT: [(&[u8], &str); 3] = [
+    (b"SCHILY.acl.", "access control lists"),
+    (b"RHT.security.selinux", "security labels"),
+    (b"SCHILY.fflags", "flags of files"),
+];
 
 pub(super) fn walk(input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), Failure> {
     let mut global = Extensions::default();
@@ -155,7 +163,7 @@ fn entry(header: &Header, kind: EntryType, e: Extensions, size: u64, at: u64) ->
         modified,
         xattrs: e.xattrs.into_iter().map(|(name, value)| Xattr { name, value }).collect(),
     };
-    Ok(Entry { path: inside(&raw)?, what, meta, size, map: None })
+    Ok(Entry { path: inside(&raw)?, what, meta, size, map: None, left_out: e.left_out })
 }
 
 impl Extensions {
@@ -198,16 +206,35 @@ impl Extensions {
             _ => {
                 if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.get_or_insert_default().take(key, value).ok_or_else(named)?;
+                } else if let Some((_, what)) = LEFT_OUT.iter().find(|(begin, _)| key.starts_with(begin)) {
+                    self.left_out = Some(what);
                 } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    let name = unescaped(name);
                     if name.is_empty() || name.len() > 255 || name.contains(&0) || value.len() > 65536 {
                         return Err(named());
                     }
-                    self.xattrs.insert(name.into(), value.into());
+                    self.xattrs.insert(name.into_boxed_slice(), value.into());
                 }
             }
         }
         Ok(())
     }
+}
+
+/// The name of an extended attribute: GNU tar writes `%` and `=` in one as `%25` and `%3D`.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [byte, behind @ ..] = rest {
+        let (byte, behind) = match rest {
+            [b'%', b'2', b'5', behind @ ..] => (b'%', behind),
+            [b'%', b'3', b'D', behind @ ..] => (b'=', behind),
+            _ => (*byte, behind),
+        };
+        plain.push(byte);
+        rest = behind;
+    }
+    plain
 }
 
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
