@@ -52,14 +52,12 @@ pub(super) fn walk(input: &mut Input, visitor: &mut dyn Visitor) -> Result<(), F
         let block = input.exact(BLOCK, "the archive: its end mark is missing")?;
         if block.iter().all(|b| *b == 0) {
             // The checksum of the last frame comes last, and says whether all that was unpacked is sound.
-            return match input.after_zeros()? {
-                None => Ok(()),
+            if !input.ends_in_zeros()? {
                 // Two archives one behind the other, say: half of a root would look like a whole one.
-                Some(_) => {
-                    let why = "something follows the end mark; what is to be one root has to be one archive";
-                    Err(ArchiveError::Damaged { at: input.at(), why: why.into() }.into())
-                }
-            };
+                let why = "something follows the end mark; what is to be one root has to be one archive";
+                return Err(ArchiveError::Damaged { at: input.at(), why: why.into() }.into());
+            }
+            return Ok(());
         }
         let header = Header::from_byte_slice(&block);
         if header.cksum().ok() != Some(checksum(&block)) {
