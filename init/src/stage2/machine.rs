@@ -119,7 +119,7 @@ impl Machine {
     /// Says what is to be said, as far as the socket takes it.
     fn speak(&mut self) {
         let now = Instant::now();
-        let tries = match self.mute {
+        let mut tries = match self.mute {
             Some((until, _)) if until > now => return,
             Some((_, tries)) => tries,
             None => 0,
@@ -146,6 +146,8 @@ impl Machine {
                 Err(error) => log::error!("svcmgr cannot be told \"{message}\": {error}"),
             }
             self.outbox.said();
+            // The next one is another.
+            tries = 0;
         }
         self.mute = None;
     }
