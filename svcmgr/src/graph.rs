@@ -154,7 +154,8 @@ impl Graph {
     }
 
     /// Adds a unit, such as an instance that was asked for, with its edges; the numbers of the others stay.
-    pub fn add(&mut self, unit: Unit) -> UnitId {
+    pub fn add(&mut self, mut unit: Unit) -> UnitId {
+        unit.shrink();
         let id = UnitId(u32::try_from(self.units.len()).unwrap_or(u32::MAX));
         self.names.insert(unit.name.clone(), id);
         self.units.push(unit);

@@ -3,8 +3,8 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Seek, Write as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
 use rustix::fs::{MemfdFlags, OFlags};
 
@@ -68,12 +68,19 @@ fn written(directive: &str, output: &Output) -> Result<Option<OwnedFd>, String> 
 /// no service may hold it up. Of a FIFO both ends are opened, which never waits (fifo(7)).
 fn open_at_once(options: &mut OpenOptions, path: &str) -> io::Result<File> {
     options.custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
+    let mut both = OpenOptions::new();
+    both.read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
     let is_fifo = |file: &File| file.metadata().is_ok_and(|found| found.file_type().is_fifo());
     let file = match options.open(path) {
-        Ok(file) if is_fifo(&file) => options.read(true).write(true).truncate(false).open(path)?,
+        // The one that was opened, whatever stands at its path by now: its folder may be the service's user's.
+        Ok(file) if is_fifo(&file) => both.open(format!("/proc/self/fd/{}", file.as_raw_fd()))?,
         // Nobody reads it yet.
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-            options.read(true).write(true).truncate(false).open(path)?
+            let file = both.open(path)?;
+            if !is_fifo(&file) {
+                return Err(error);
+            }
+            file
         }
         result => result?,
     };
@@ -92,7 +99,9 @@ pub fn read_small(path: &std::path::Path, limit: u64, itself: bool) -> io::Resul
     let flags = libc::O_NOCTTY | libc::O_NONBLOCK | links;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let found = file.metadata()?;
-    if !found.is_file() {
+    // What stands for an empty file.
+    let is_null = found.file_type().is_char_device() && found.rdev() == rustix::fs::makedev(1, 3);
+    if !found.is_file() && !is_null {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
     let mut text = String::new();
@@ -149,5 +158,6 @@ mod tests {
         assert!(read_small(&path, 3, true).is_err());
         assert!(read_small(&fifo(&dir), 4, true).is_err());
         assert!(read_small(std::path::Path::new("/dev/zero"), 4, false).is_err());
+        assert_eq!(read_small(std::path::Path::new("/dev/null"), 4, false).unwrap().0, "");
     }
 }

@@ -213,6 +213,8 @@ impl RealHost {
         let (Some(pidfd), Ok(number), true) = (old.pidfd, u32::try_from(old.pid), old.ours) else { return };
         if let Err(error) = self.watch_for(pidfd.as_fd(), Token::Former(number), EventFlags::IN) {
             log::warn!("process {number}: its end will not be heard: {error}");
+            // By its old name it would be taken for the main process of now.
+            let _ = epoll::delete(&self.epoll, &pidfd);
         }
         self.former.insert(number, pidfd);
     }

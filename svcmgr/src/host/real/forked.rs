@@ -1,5 +1,6 @@
 //! The process that a service of `Type=forking` left: systemd.service(5), `PIDFile=` and `GuessMainPID=`.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -79,7 +80,14 @@ impl RealHost {
     /// The process that a PID file names, if it is one of the unit's. Whoever is not root may write into a file that is
     /// not root's, and must not have us watch, and end, any process.
     fn named_by(&self, unit: &Unit, path: &Path) -> Option<i32> {
-        let (text, found) = read_small(path, PID_FILE, true).ok()?;
+        let (text, found) = match read_small(path, PID_FILE, true) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                log::warn!("{}: {} is no PID file: {error}", unit.name, path.display());
+                return None;
+            }
+        };
         let pid: i32 = text.split_whitespace().next()?.parse().ok().filter(|pid| *pid > 1)?;
         stat_field(pid, 4)?;
         let is_roots = found.uid() == 0;
