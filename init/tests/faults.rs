@@ -11,7 +11,6 @@
 //! life. Where it is not set, each call fails by one error or two.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::arithmetic_side_effects, missing_docs)]
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -19,13 +18,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio, exit};
 use std::time::{Duration, Instant};
 
+use faults::{Place, injected};
 use init::params::Watch;
 use link::channel::{Channel, ENV, SVCMGR_FD};
 use link::{FromInit, ToInit};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process};
-
-const ERRORS: [&str; 6] = ["EMFILE", "ENOMEM", "ENOSPC", "EINTR", "EAGAIN", "EIO"];
 
 /// Calls that are left out, and why.
 const LEFT_OUT: [(&str, &str); 6] = [
@@ -37,8 +35,8 @@ const LEFT_OUT: [(&str, &str); 6] = [
     ("rt_sigreturn", "it does not return"),
 ];
 
-/// From here on it is PID 1's loop.
-const BEGINNING: &str = "PR_SET_CHILD_SUBREAPER";
+/// From here on it is PID 1's loop: it takes over the signals.
+const BEGINNING: &str = "SIG_BLOCK, [INT";
 /// A supervisor hears what it is to hear at once; this is for a machine that is busy with others.
 const PATIENCE: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// A life takes less than a second, some more where a cycle goes wrong.
@@ -256,25 +254,23 @@ fn all_lives() {
         return skip::because(format_args!("strace: {error}"));
     }
     let folder = tempfile::tempdir().unwrap();
-    let wanted = std::env::var("MMOS_FAULTS").unwrap_or_default();
+    let wanted = std::env::var(faults::WANTED).unwrap_or_default();
     let (said, trace) = live(&["-e".into(), "trace=all".into()], folder.path(), "recording");
     let said = said.unwrap_or_else(|why| panic!("without a failure: {why}"));
     assert!(!said.contains("wrong: "), "without a failure: {said}");
     let usual = last(&said).to_owned();
-    let places = places(&trace, &wanted);
+    let places = faults::places(&trace, BEGINNING, &LEFT_OUT, &wanted).unwrap();
     let (mut wrong, mut missed) = (Vec::new(), 0);
     // No divisor of the number of errors, so that they take turns.
     let share = if wanted.is_empty() { 5 } else { 1 };
     let places: Vec<&Place> = places.iter().step_by(share).collect();
-    for (call, error, n) in &places {
-        let name = format!("{call}:{error}:{n}");
-        let inject = format!("inject={call}:error={error}:when={n}");
-        let strace = ["-e".to_owned(), format!("trace={call}"), "-e".to_owned(), inject];
-        let (said, trace) = live(&strace, folder.path(), &name);
+    for place in &places {
+        let name = place.to_string();
+        let (said, trace) = live(&place.words(), folder.path(), &name);
         let fault = match said {
             Err(why) => why,
             // There were fewer of them this time.
-            Ok(_) if !trace.contains("(INJECTED)") => {
+            Ok(_) if injected(&trace).is_none() => {
                 missed += 1;
                 continue;
             }
@@ -282,54 +278,11 @@ fn all_lives() {
             Ok(said) if said.matches("wrong: ").count() > 1 => format!("more than one cycle went wrong:\n{said}"),
             Ok(_) => continue,
         };
-        let injected = trace.lines().find(|line| line.contains("(INJECTED)")).unwrap_or("not injected");
-        println!("--- {name}: {injected}\n{fault}");
+        println!("--- {name}: {}\n{fault}", injected(&trace).unwrap_or("not injected"));
         wrong.push(name);
     }
     println!("faults: {} lives, in {missed} of them the call was not made so often", places.len());
     assert!(wrong.is_empty(), "{} of {} lives went wrong: {wrong:?}", wrong.len(), places.len());
     // Else this would have shown nothing.
     assert!(missed * 5 <= places.len(), "{missed} of {} lives had no failure", places.len());
-}
-
-/// Which call fails, by which error, at which time that it is made.
-type Place = (String, &'static str, usize);
-
-/// Of each call and error as many places as are wanted, spread over those that come after the beginning.
-fn places(trace: &str, wanted: &str) -> Vec<Place> {
-    if let [call, error, n] = wanted.split(':').collect::<Vec<_>>()[..] {
-        let error = ERRORS.into_iter().find(|known| *known == error).expect("one of the errors");
-        return vec![(call.to_owned(), error, n.parse().unwrap())];
-    }
-    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-    let mut begun = false;
-    for line in trace.lines() {
-        let Some((name, _)) = line.split_once('(') else { continue };
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            continue;
-        }
-        let count = counts.entry(name).or_default();
-        *count = if begun { (count.0, count.1 + 1) } else { (count.0 + 1, count.1) };
-        begun |= line.contains(BEGINNING);
-    }
-    assert!(begun, "the beginning of PID 1's loop is not in the recording");
-    let mut found = Vec::new();
-    for (call, (before, there)) in counts {
-        if let Some((_, why)) = LEFT_OUT.iter().find(|(name, _)| *name == call) {
-            println!("{call}: left out: {why}");
-            continue;
-        }
-        let number = match wanted {
-            "" => 1,
-            "all" => there,
-            number => number.parse::<usize>().expect("MMOS_FAULTS is a number, \"all\", or CALL:ERROR:N"),
-        }
-        .min(there);
-        for (k, error) in ERRORS.into_iter().enumerate() {
-            // Spread evenly, each error a little further on.
-            let at = |place: usize| before + 1 + (place * ERRORS.len() + k) * there / (number * ERRORS.len());
-            found.extend((0..number).map(|place| (call.to_owned(), error, at(place))));
-        }
-    }
-    found
 }

@@ -9,6 +9,7 @@
 //!                  control (Varlink), notify, channel to PID 1
 //! ```
 
+pub mod bind;
 pub mod control;
 pub mod crash;
 pub mod daemon;

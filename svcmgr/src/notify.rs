@@ -4,9 +4,6 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 
 use crate::unit::time::Span;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
@@ -118,19 +115,6 @@ pub struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// Makes the socket at `path`. Everyone may write to it: who did is known by the kernel's word.
-    pub fn bind(path: &Path) -> io::Result<OwnedFd> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let socket = UnixDatagram::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-        socket.set_nonblocking(true)?;
-        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
-        Ok(socket.into())
-    }
-
     /// Wraps a socket that was made, now or for a supervisor before this one.
     pub fn from_fd(fd: OwnedFd) -> NotifySocket {
         NotifySocket { fd }
@@ -181,6 +165,8 @@ impl AsFd for NotifySocket {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
 
     #[test]
@@ -232,7 +218,7 @@ mod tests {
         use std::io::{IoSlice, Read};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
-        let socket = NotifySocket::from_fd(NotifySocket::bind(&path).unwrap());
+        let socket = NotifySocket::from_fd(crate::bind::datagrams(&path).unwrap());
         assert!(socket.receive().unwrap().is_none());
         let sender = UnixDatagram::unbound().unwrap();
         sender.send_to(b"READY=1", &path).unwrap();

@@ -25,10 +25,9 @@ use std::sync::Mutex;
 
 use common::init::{Init, call};
 use common::{Device, until};
+use faults::injected;
 use link::ToInit;
 use serde_json::{Value, json};
-
-const ERRORS: [&str; 6] = ["EMFILE", "ENOMEM", "ENOSPC", "EINTR", "EAGAIN", "EIO"];
 
 /// Calls that are left out, and why.
 const LEFT_OUT: [(&str, &str); 9] = [
@@ -291,24 +290,6 @@ fn run(life: &str, strace: &[&str], folder: &Path, name: &str) -> Lived {
     Lived { report, trace: std::fs::read_to_string(&trace).unwrap_or_default() }
 }
 
-/// Of each call how many there are in a recording, and how many of them before our own code.
-fn counts(trace: &str) -> BTreeMap<String, (usize, usize)> {
-    let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    let mut begun = false;
-    for line in trace.lines() {
-        begun |= line.contains(BEGINNING);
-        let Some((name, _)) = line.split_once('(') else { continue };
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            continue;
-        }
-        let count = counts.entry(name.to_owned()).or_default();
-        count.0 += 1;
-        count.1 += usize::from(!begun);
-    }
-    assert!(begun, "the supervisor's beginning is not in the recording");
-    counts
-}
-
 /// What more is open than in the life without a failure.
 fn leaked(reference: &Value, report: &Value) -> Vec<String> {
     let mut leaked = Vec::new();
@@ -323,44 +304,13 @@ fn leaked(reference: &Value, report: &Value) -> Vec<String> {
     leaked
 }
 
-/// Which call fails, by which error, at which time that it is made.
-type Place = (String, &'static str, usize);
-
-/// The places that are wanted: by the environment, see the head of this file.
-fn places(counts: &BTreeMap<String, (usize, usize)>, wanted: &str) -> Vec<Place> {
-    if let [call, error, n] = wanted.split(':').collect::<Vec<_>>()[..] {
-        let error = ERRORS.into_iter().find(|known| *known == error).expect("one of the errors");
-        return vec![(call.to_owned(), error, n.parse().unwrap())];
-    }
-    let mut found = Vec::new();
-    for (call, (count, before)) in counts {
-        if let Some((_, why)) = LEFT_OUT.iter().find(|(name, _)| name == call) {
-            println!("{call}: left out: {why}");
-            continue;
-        }
-        let there = count - before;
-        let number = match wanted {
-            "" => 1,
-            "all" => there,
-            number => number.parse::<usize>().expect("MMOS_FAULTS is a number, \"all\", or CALL:ERROR:N"),
-        }
-        .min(there);
-        for (k, error) in ERRORS.into_iter().enumerate() {
-            // Spread evenly, each error a little further on.
-            let at = |place: usize| before + 1 + (place * ERRORS.len() + k) * there / (number * ERRORS.len());
-            found.extend((0..number).map(|place| (call.clone(), error, at(place))));
-        }
-    }
-    found
-}
-
 #[test]
 fn whichever_system_call_fails_the_supervisor_lives_and_all_is_well_again() {
     if let Err(error) = Command::new("strace").arg("-V").output() {
         return skip::because(format_args!("strace: {error}"));
     }
     let folder = tempfile::tempdir().unwrap();
-    let wanted = std::env::var("MMOS_FAULTS").unwrap_or_default();
+    let wanted = std::env::var(faults::WANTED).unwrap_or_default();
     let mut lives = Vec::new();
     let mut references = BTreeMap::new();
     for life in LIVES {
@@ -368,7 +318,10 @@ fn whichever_system_call_fails_the_supervisor_lives_and_all_is_well_again() {
         let reference = recorded.report.unwrap_or_else(|said| panic!("{life}, without any failure:\n{said}"));
         println!("{life}, without a failure: {reference}");
         references.insert(life, reference);
-        let all = places(&counts(&recorded.trace), &wanted).into_iter().map(|place| (life, place));
+        let all = faults::places(&recorded.trace, BEGINNING, &LEFT_OUT, &wanted)
+            .unwrap()
+            .into_iter()
+            .map(|place| (life, place));
         // No divisor of the number of errors, so that they take turns.
         let share = match (wanted.is_empty(), life) {
             (false, _) => 1,
@@ -380,14 +333,14 @@ fn whichever_system_call_fails_the_supervisor_lives_and_all_is_well_again() {
     let (queue, wrong, missed) = (Mutex::new(lives.iter()), Mutex::new(Vec::new()), Mutex::new(0));
     let work = || {
         loop {
-            let Some((life, (call, error, n))) = queue.lock().unwrap().next() else { return };
-            let name = format!("{call}:{error}:{n}");
-            let inject = format!("inject={call}:error={error}:when={n}");
-            let lived = run(life, &["-e", &format!("trace={call}"), "-e", &inject], folder.path(), &name);
+            let Some((life, place)) = queue.lock().unwrap().next() else { return };
+            let name = place.to_string();
+            let words = place.words();
+            let lived = run(life, &words.each_ref().map(String::as_str), folder.path(), &name);
             let fault = match lived.report {
                 Err(said) => said,
                 // There were fewer of them this time.
-                Ok(_) if !lived.trace.contains("(INJECTED)") => {
+                Ok(_) if injected(&lived.trace).is_none() => {
                     *missed.lock().unwrap() += 1;
                     continue;
                 }
@@ -396,8 +349,7 @@ fn whichever_system_call_fails_the_supervisor_lives_and_all_is_well_again() {
                     leaked => format!("leaked: {}", leaked.join("; ")),
                 },
             };
-            let injected = lived.trace.lines().find(|line| line.contains("(INJECTED)")).unwrap_or("not injected");
-            println!("--- {life} {name}: {injected}\n{fault}");
+            println!("--- {life} {name}: {}\n{fault}", injected(&lived.trace).unwrap_or("not injected"));
             wrong.lock().unwrap().push(name);
         }
     };

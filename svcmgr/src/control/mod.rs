@@ -11,11 +11,9 @@ pub mod protocol;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketFlags;
 use serde::Serialize;
 
 use crate::graph::UnitId;
@@ -38,6 +36,13 @@ pub struct TooLong;
 /// Number of a client.
 pub type ClientId = u32;
 
+/// So many may wait to be accepted.
+pub const BACKLOG: u16 = 64;
+/// Root and the members of the group [`link::paths::CONTROL_GROUP`] may connect; what may be changed is decided by who asks.
+/// It is the file's mode that lets nobody else in, and not a look at the caller's groups once it is here: so the kernel says
+/// no, with an error that says what it is, and strangers take no connection away from others.
+pub const MODE: u32 = 0o660;
+
 /// The listening socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -45,28 +50,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket at `path`, which root and members of `group` may connect to; what may be changed is decided by
-    /// who asks.
-    ///
-    /// It is the file's mode that lets nobody else in, and not a look at the caller's groups once it is here: so the
-    /// kernel says no, with an error that says what it is, and strangers take no connection away from others.
-    pub fn bind(path: &Path, group: Option<u32>) -> io::Result<OwnedFd> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
-        // Nobody can connect before it listens, and then it is whose it is to be.
-        if let Err(error) = std::os::unix::fs::chown(path, None, group) {
-            log::warn!("{}: {error}; only root may use it", path.display());
-        }
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
-        rustix::net::listen(&fd, 64)?;
-        Ok(fd)
-    }
-
     /// Wraps a socket that was made, now or for a supervisor before this one.
     pub fn from_fd(fd: OwnedFd) -> Listener {
         Listener { fd }

@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use rustix::event::epoll::EventFlags;
 
 use super::Daemon;
-use crate::control::Listener;
+use crate::bind;
+use crate::control::{self, Listener};
 use crate::host::Host;
 use crate::host::token::Token;
 use crate::log::socket::Socket;
-use crate::log::streams::Streams;
+use crate::log::streams;
 use crate::notify::NotifySocket;
 
 /// After this time a socket that could not be made is tried again, in microseconds.
@@ -106,10 +107,13 @@ impl Daemon {
                 std::fs::create_dir_all(folder)?;
                 let path = folder.join(file);
                 match which {
-                    Which::Syslog | Which::Native => Socket::bind(&path)?,
-                    Which::Streams => Streams::bind(&path)?,
-                    Which::Notify => NotifySocket::bind(&path)?,
-                    Which::Control => Listener::bind(&path, self.supervisor.host.control_group())?,
+                    Which::Syslog | Which::Native | Which::Notify => bind::datagrams(&path)?,
+                    // Everyone may open a stream.
+                    Which::Streams => bind::connections(&path, 0o666, None, streams::BACKLOG)?,
+                    Which::Control => {
+                        let group = self.supervisor.host.control_group();
+                        bind::connections(&path, control::MODE, group, control::BACKLOG)?
+                    }
                 }
             }
         };

@@ -133,7 +133,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(&dir.path().join("log"), Bounds { unit: 64 << 10, all: 1 << 20 });
             let paths = ["dev-log", "socket"].map(|name| dir.path().join(name));
-            let [syslog, native] = [0, 1].map(|n: usize| Some(Socket::from_fd(Socket::bind(&paths[n]).unwrap())));
+            let [syslog, native] =
+                [0, 1].map(|n: usize| Some(Socket::from_fd(crate::bind::datagrams(&paths[n]).unwrap())));
             let senders = [0, 1].map(|n: usize| {
                 let sender = UnixDatagram::unbound().unwrap();
                 sender.connect(&paths[n]).unwrap();

@@ -4,9 +4,6 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
 
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
@@ -33,19 +30,6 @@ pub struct Datagram {
 }
 
 impl Socket {
-    /// Makes the socket at `path`. Everyone may write to it.
-    pub fn bind(path: &Path) -> io::Result<OwnedFd> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let socket = UnixDatagram::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-        socket.set_nonblocking(true)?;
-        rustix::net::sockopt::set_socket_passcred(&socket, true)?;
-        Ok(socket.into())
-    }
-
     /// Wraps a socket that was bound or kept.
     pub fn from_fd(fd: OwnedFd) -> Socket {
         Socket { fd }
@@ -127,6 +111,8 @@ fn contents(file: &OwnedFd) -> io::Result<(Vec<u8>, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use super::*;
     use rustix::fs::{MemfdFlags, memfd_create};
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix};
@@ -135,7 +121,7 @@ mod tests {
     fn socket() -> (tempfile::TempDir, Socket, UnixDatagram) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let socket = Socket::from_fd(Socket::bind(&path).unwrap());
+        let socket = Socket::from_fd(crate::bind::datagrams(&path).unwrap());
         let sender = UnixDatagram::unbound().unwrap();
         sender.connect(path).unwrap();
         (dir, socket, sender)

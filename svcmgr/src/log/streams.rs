@@ -6,11 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketFlags;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
@@ -87,20 +86,6 @@ pub struct Caller {
 }
 
 impl Streams {
-    /// Makes the listening socket at `path`. Everyone may open a stream.
-    pub fn bind(path: &Path) -> io::Result<OwnedFd> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        rustix::net::bind(&fd, &SocketAddrUnix::new(path)?)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-        rustix::net::listen(&fd, BACKLOG.into())?;
-        Ok(fd)
-    }
-
     /// The next one that comes in; `None` if there is none now, or nothing can be accepted.
     pub fn accept(&self) -> Option<Caller> {
         loop {
@@ -339,7 +324,7 @@ mod tests {
         fn new() -> Journal {
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(&dir.path().join("log"), Bounds { unit: 64 << 10, all: 1 << 20 });
-            let listener = Some(Streams::bind(&dir.path().join("stdout")).unwrap());
+            let listener = Some(crate::bind::connections(&dir.path().join("stdout"), 0o666, None, BACKLOG).unwrap());
             Journal { dir, store, streams: Streams { listener, ..Streams::default() } }
         }
 
