@@ -112,6 +112,11 @@ fn says_ready() {
 
 /// Asks until there is an answer: a client may be cut off by what fails, and may ask again.
 fn ask(init: &mut Init<'_>, method: &str, parameters: &Value) -> Result<Value, String> {
+    ask_and_stay(init, method, parameters).1
+}
+
+/// The same, by a client that is still there.
+fn ask_and_stay(init: &mut Init<'_>, method: &str, parameters: &Value) -> (common::Client, Result<Value, String>) {
     let what = format!("{method} {parameters} is answered");
     until(&what, || {
         init.work();
@@ -120,10 +125,11 @@ fn ask(init: &mut Init<'_>, method: &str, parameters: &Value) -> Result<Value, S
         client.socket.set_read_timeout(Some(common::DEADLINE)).unwrap();
         client.send(method, parameters.clone(), false);
         let reply = client.receive()?;
-        Some(match reply.get("error") {
+        let answer = match reply.get("error") {
             Some(error) => Err(format!("{error}: {}", reply["parameters"])),
             None => Ok(reply["parameters"].clone()),
-        })
+        };
+        Some((client, answer))
     })
 }
 
@@ -140,10 +146,10 @@ fn settle(init: &mut Init<'_>) -> Vec<Value> {
 }
 
 /// What the supervisor has open, by sort.
-fn descriptors(init: &Init<'_>) -> BTreeMap<String, usize> {
-    // Once this one is answered, those before are gone.
-    let mut client = init.device.client();
-    client.call("GetMode", json!({})).unwrap();
+fn descriptors(init: &mut Init<'_>) -> BTreeMap<String, usize> {
+    // Once this one is answered, those before are gone; and it is there each time.
+    let (_client, answer) = ask_and_stay(init, "GetMode", &json!({}));
+    answer.unwrap();
     let folder = format!("/proc/{}/fd", init.svcmgr.unwrap().as_raw_nonzero());
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -231,14 +237,14 @@ fn one_life() {
     let units = settle(&mut init);
     let names: Vec<&str> = units.iter().map(|unit| unit["name"].as_str().unwrap()).collect();
     assert_eq!(names.len(), 8, "a unit is forgotten: {names:?}");
-    let up = descriptors(&init);
+    let up = descriptors(&mut init);
     for name in &names {
         let unit = ask(&mut init, "Stop", &json!({"name": name})).unwrap()["unit"].clone();
         assert!(is_settled(&unit["state"]) && unit["state"] != "active" && unit["pid"].is_null(), "{unit}");
     }
     let left = processes(&device);
     assert!(left.is_empty(), "processes that nobody knows of: {left:?}");
-    let down = descriptors(&init);
+    let down = descriptors(&mut init);
     std::fs::write(std::env::var_os(REPORT).unwrap(), json!({"up": up, "down": down}).to_string()).unwrap();
     ask(&mut init, "Shutdown", &json!({"ending": "poweroff"})).unwrap();
     until(&format!("PID 1 is told to end; log:\n{}", device.log()), || {

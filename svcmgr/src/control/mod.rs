@@ -59,10 +59,10 @@ impl Listener {
     pub fn accept(&self) -> io::Result<Option<(OwnedFd, u32)>> {
         loop {
             match rustix::net::accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(socket) => {
-                    let credentials = rustix::net::sockopt::socket_peercred(&socket)?;
-                    return Ok(Some((socket, credentials.uid.as_raw())));
-                }
+                Ok(socket) => match rustix::net::sockopt::socket_peercred(&socket) {
+                    Ok(credentials) => return Ok(Some((socket, credentials.uid.as_raw()))),
+                    Err(error) => log::warn!("a client is cut off: who it is cannot be known: {error}"),
+                },
                 Err(rustix::io::Errno::AGAIN) => return Ok(None),
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
                 // A descriptor is looked for first, and only then somebody who needs it.
