@@ -15,6 +15,8 @@
 //!
 //! The library holds all of it, so that what decides can be tested without being PID 1; the binary only chooses.
 
+pub mod available;
+pub mod child;
 pub mod config;
 pub mod console;
 pub mod early;
@@ -30,6 +32,7 @@ pub mod settings;
 pub mod source;
 pub mod stage1;
 pub mod stage2;
+pub mod stall;
 pub mod switch;
 pub mod sys;
 pub mod timeline;

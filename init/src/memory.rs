@@ -13,6 +13,7 @@ use std::path::Path;
 
 use rustix::fs::StatVfs;
 
+use crate::available::{Available, UNKNOWN};
 use crate::switch;
 
 /// What a root takes in memory, and while it is put there.
@@ -41,17 +42,49 @@ pub struct Limits {
 
 /// Why it does not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it needs {most}, and {} MiB are available", available >> 20)]
-pub struct TooLarge {
-    most: Moment,
-    available: u64,
+pub enum TooLarge {
+    /// There is too little memory.
+    #[error("it needs {most}, and {} MiB are available", available >> 20)]
+    Memory {
+        /// Where most is needed.
+        most: Moment,
+        /// Bytes.
+        available: u64,
+    },
+    /// There is enough, of the wrong kind.
+    #[error(
+        "it needs {} MiB for what the kernel keeps of its {inodes} files, and {} MiB are available outside of what is \
+         set aside for pages that can be moved (CMA, movablecore=)",
+        mib_up(*needed), available >> 20
+    )]
+    Kernel {
+        /// Bytes.
+        needed: u64,
+        /// For so many inodes.
+        inodes: u64,
+        /// Bytes.
+        available: u64,
+    },
 }
 
 impl TooLarge {
     /// What to do about it.
     pub fn remedy(&self) -> String {
-        let missing = mib_up(self.most.bytes()).saturating_sub(self.available >> 20).max(1);
-        format!("Give the device at least {missing} MiB more RAM, or build a smaller image")
+        match self {
+            TooLarge::Memory { most, available } => {
+                let missing = mib_up(most.bytes()).saturating_sub(available >> 20).max(1);
+                format!("Give the device at least {missing} MiB more RAM, or build a smaller image")
+            }
+            TooLarge::Kernel { needed, available, .. } => {
+                let missing = mib_up(*needed).saturating_sub(available >> 20).max(1);
+                format!("Set at least {missing} MiB less aside (cma=, movablecore=), or build an image of fewer files")
+            }
+        }
+    }
+
+    /// Whether fewer workers would need less.
+    fn has_workers(&self) -> bool {
+        matches!(self, TooLarge::Memory { most, .. } if most.has_workers)
     }
 }
 
@@ -66,7 +99,7 @@ pub enum Kind {
 
 /// What is in memory at a time when that may be most: bytes, and what they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Moment {
+pub struct Moment {
     when: &'static str,
     /// Whether fewer workers would need less.
     has_workers: bool,
@@ -135,25 +168,15 @@ const NODE: u64 = 600;
 /// What must be left for the supervisor and the services to start in; a service that needs more has to be counted by
 /// the maker of the image, and nothing here can know it.
 const SERVICES: u64 = 16 << 20;
-/// Where the amount of free memory is not known, the check cannot be made; the limit of the tmpfs still holds.
-const UNKNOWN: u64 = u64::MAX;
-
-/// What the tree takes, with what the kernel keeps of it beside its pages.
-fn root(need: Need) -> u64 {
+/// What the kernel keeps of the tree beside its pages.
+fn kernels(need: Need) -> u64 {
     let nodes = (need.bytes / BYTES_OF_A_NODE).saturating_mul(NODE);
-    need.bytes.saturating_add(need.inodes.saturating_mul(INODE)).saturating_add(nodes)
+    need.inodes.saturating_mul(INODE).saturating_add(nodes)
 }
 
-/// Bytes of `MemAvailable` in `/proc/meminfo`. What the initramfs holds is not in it: of an image that lies there,
-/// [`Need::freed`] says how much of it makes room for itself.
-pub fn available(meminfo: &Path) -> u64 {
-    std::fs::read_to_string(meminfo).ok().and_then(|text| parse(&text)).unwrap_or(UNKNOWN)
-}
-
-fn parse(meminfo: &str) -> Option<u64> {
-    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
+/// What the tree takes, with that.
+fn root(need: Need) -> u64 {
+    need.bytes.saturating_add(kernels(need))
 }
 
 /// Bytes that the initramfs, the file system at `root`, holds and gives back when it is left; 0 where it does not say,
@@ -177,10 +200,17 @@ fn in_memory(root: &Path) -> Option<StatVfs> {
 /// Whether `need` fits into `available` bytes, and the limits of the tmpfs: the root, and half of what is then left
 /// for what services write; a runaway log shall not take the memory of everything else. Of a root that is mounted, the
 /// tmpfs holds only what is written.
-pub fn check(kind: Kind, need: Need, available: u64) -> Result<Limits, TooLarge> {
+///
+/// # Errors
+/// Where it does not fit, with both numbers.
+pub fn check(kind: Kind, need: Need, available: Available) -> Result<Limits, TooLarge> {
+    let Available { all: available, kernel } = available;
     let most = Moment::of(kind, need);
     if most.bytes() > available {
-        return Err(TooLarge { most, available });
+        return Err(TooLarge::Memory { most, available });
+    }
+    if kind == Kind::Unpacked && kernels(need) > kernel {
+        return Err(TooLarge::Kernel { needed: kernels(need), inodes: need.inodes, available: kernel });
     }
     if available != UNKNOWN {
         log::info!("the root needs {most}, and {} MiB are available", available >> 20);
@@ -203,7 +233,7 @@ pub fn check(kind: Kind, need: Need, available: u64) -> Result<Limits, TooLarge>
 /// Where one worker is too many; and what `need`, which is asked for each number of them, says.
 pub fn fit<E: From<TooLarge>>(
     most: NonZeroUsize,
-    available: u64,
+    available: Available,
     need: impl Fn(NonZeroUsize) -> Result<Need, E>,
 ) -> Result<(NonZeroUsize, Limits), E> {
     let mut workers = most;
@@ -212,7 +242,7 @@ pub fn fit<E: From<TooLarge>>(
             Ok(limits) => return Ok((workers, limits)),
             Err(error) => error,
         };
-        let fewer = NonZeroUsize::new(workers.get().saturating_sub(1)).filter(|_| error.most.has_workers);
+        let fewer = NonZeroUsize::new(workers.get().saturating_sub(1)).filter(|_| error.has_workers());
         let Some(fewer) = fewer else { return Err(error.into()) };
         log::info!("too little memory for {workers} workers, trying {fewer}: {error}");
         workers = fewer;
@@ -234,23 +264,30 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    #[test]
-    fn available_memory_is_read_as_the_kernel_writes_it() {
-        let text = "MemTotal:        1000 kB\nMemFree:  1 kB\nMemAvailable:     400000 kB\nBuffers: 0 kB\n";
-        assert_eq!(parse(text), Some(400_000 * 1024));
-        for text in ["", "MemAvailable: many kB", "MemAvailable: 99999999999999999999 kB", "MemAvailable: 5"] {
-            assert_eq!(parse(text), None, "{text}");
-        }
-        assert_eq!(available(Path::new("/nonexistent")), UNKNOWN);
-    }
-
     /// Of 98 MiB and 1024 inodes, which the kernel needs 2 MiB for, unpacked from the initramfs.
     fn need() -> Need {
         Need { bytes: 98 * MIB, inodes: 1024, working: 4 * MIB, freed: 30 * MIB, given_back: 40 * MIB }
     }
 
+    /// Nothing of it is set aside.
+    fn of(bytes: u64) -> Available {
+        Available { all: bytes, kernel: bytes }
+    }
+
     fn refusal(need: Need, available: u64) -> TooLarge {
-        check(Kind::Unpacked, need, available).unwrap_err()
+        check(Kind::Unpacked, need, of(available)).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_set_aside_for_what_can_be_moved_holds_no_inodes() {
+        // 1024 of them, and the nodes of 98 MiB.
+        let needed = kernels(need());
+        let check = |kernel| check(Kind::Unpacked, need(), Available { all: 400 * MIB, kernel });
+        assert!(check(needed).is_ok());
+        let error = check(needed - 1).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("needs 2 MiB for what the kernel keeps of its 1024 files, and 1 MiB are"), "{text}");
+        assert!(error.remedy().contains("at least 1 MiB less aside"), "{}", error.remedy());
     }
 
     #[test]
@@ -266,8 +303,8 @@ mod tests {
     #[test]
     fn what_is_freed_in_time_makes_room_and_is_named_where_that_is_not_enough() {
         let need = Need { working: 8 * MIB, ..need() };
-        assert!(check(Kind::Unpacked, Need { freed: 0, ..need }, 80 * MIB).is_err());
-        assert!(check(Kind::Unpacked, need, 80 * MIB).is_ok());
+        assert!(check(Kind::Unpacked, Need { freed: 0, ..need }, of(80 * MIB)).is_err());
+        assert!(check(Kind::Unpacked, need, of(80 * MIB)).is_ok());
         let text = refusal(need, 73 * MIB).to_string();
         assert!(text.contains("needs 78 MiB of RAM while it is unpacked (100 MiB unpacked, 8 MiB for the"), "{text}");
         assert!(text.contains("less 30 MiB of the image that are freed meanwhile), and 73 MiB"), "{text}");
@@ -277,13 +314,13 @@ mod tests {
     fn workers_and_services_take_the_same_memory_one_after_the_other() {
         // 74 MiB while it is unpacked, 76 MiB when it runs: the larger of both, to the byte.
         let enough = root(need()) + SERVICES - 40 * MIB;
-        assert!(check(Kind::Unpacked, need(), enough).is_ok());
+        assert!(check(Kind::Unpacked, need(), of(enough)).is_ok());
         let text = refusal(need(), enough - 1).to_string();
         assert!(text.contains("needs 76 MiB of RAM to run (100 MiB unpacked, 16 MiB for the services"), "{text}");
         assert!(text.contains("less 40 MiB of the initramfs that are freed before), and 75 MiB"), "{text}");
         // With more for the workers, it is the other way round.
         let need = Need { working: 16 * MIB, ..need() };
-        assert!(check(Kind::Unpacked, need, enough + 10 * MIB).is_ok());
+        assert!(check(Kind::Unpacked, need, of(enough + 10 * MIB)).is_ok());
         let text = refusal(need, enough + 10 * MIB - 1).to_string();
         assert!(text.contains("needs 86 MiB of RAM while it is unpacked"), "{text}");
     }
@@ -291,7 +328,7 @@ mod tests {
     #[test]
     fn as_many_workers_are_taken_as_fit_and_one_is_the_least() {
         // 10 MiB for each, and what they hold of the image is not freed.
-        let of = |given_back| {
+        let by = |given_back| {
             move |workers: NonZeroUsize| {
                 let workers = workers.get() as u64;
                 let (working, freed) = (workers * 10 * MIB, (30 - workers) * MIB);
@@ -299,8 +336,9 @@ mod tests {
             }
         };
         let four = NonZeroUsize::new(4).unwrap();
-        let taken =
-            |available, given_back| fit(four, available * MIB, of(given_back * MIB)).map(|(workers, _)| workers.get());
+        let taken = |available, given_back| {
+            fit(four, of(available * MIB), by(given_back * MIB)).map(|(workers, _)| workers.get())
+        };
         // They need 114, 103, 92 and 81 MiB.
         assert_eq!(taken(114, 40), Ok(4));
         assert_eq!(taken(113, 40), Ok(3));
@@ -326,7 +364,7 @@ mod tests {
     #[test]
     fn services_get_room_to_write_and_not_all_of_the_memory() {
         let need = Need { bytes: 100 * MIB, inodes: 1000, working: MIB, ..Need::default() };
-        let limits = check(Kind::Unpacked, need, 1001 * MIB).unwrap();
+        let limits = check(Kind::Unpacked, need, of(1001 * MIB)).unwrap();
         assert!(limits.bytes > 500 * MIB && limits.bytes < 560 * MIB, "{limits:?}");
         assert!(limits.inodes > 100_000);
     }
@@ -334,9 +372,9 @@ mod tests {
     #[test]
     fn an_image_that_is_mounted_takes_its_copy_and_leaves_the_rest_to_what_is_written() {
         let need = Need { bytes: 100 * MIB, working: 4 * MIB, ..Need::default() };
-        let limits = check(Kind::Mounted, need, root(need) + 200 * MIB).unwrap();
+        let limits = check(Kind::Mounted, need, of(root(need) + 200 * MIB)).unwrap();
         assert_eq!(limits.bytes, 100 * MIB);
-        let text = check(Kind::Mounted, need, 110 * MIB).unwrap_err().to_string();
+        let text = check(Kind::Mounted, need, of(110 * MIB)).unwrap_err().to_string();
         assert!(
             text.contains("needs 121 MiB of RAM to run (100 MiB for a copy of the image, 20 MiB for the"),
             "{text}"
@@ -346,7 +384,7 @@ mod tests {
 
     #[test]
     fn unknown_memory_does_not_stop_the_boot() {
-        assert!(check(Kind::Unpacked, need(), UNKNOWN).is_ok());
+        assert!(check(Kind::Unpacked, need(), of(UNKNOWN)).is_ok());
     }
 
     proptest! {
@@ -358,7 +396,7 @@ mod tests {
             // No more is freed than was written meanwhile.
             let freed = freed.min(bytes);
             let need = Need { bytes, inodes, working, freed, given_back };
-            if let Ok(limits) = check(Kind::Unpacked, need, available) {
+            if let Ok(limits) = check(Kind::Unpacked, need, of(available)) {
                 prop_assert!(bytes.saturating_add(working) <= available.saturating_add(freed));
                 prop_assert!(bytes.saturating_add(SERVICES) <= available.saturating_add(given_back));
                 prop_assert!(bytes <= limits.bytes && inodes <= limits.inodes);

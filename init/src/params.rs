@@ -198,7 +198,8 @@ pub const TABLE: &[Parameter] = &[
         default: "60",
         meaning: "How long the system may hang. A supervisor that does not answer for half of it is killed and started \
                   anew, no service with it; `/dev/watchdog`, where there is one, resets a machine whose PID 1 or \
-                  supervisor has not come back within it. `off` leaves both alone",
+                  supervisor has not come back within it; and what unpacks the root and has done nothing for so long is \
+                  given up. `off` leaves all of them alone",
         apply: |requests, value| {
             requests.watchdog = Some(value.parse()?);
             Ok(())

@@ -1,18 +1,16 @@
 //! The last step of all: the kernel is asked to end the machine. Nothing here touches storage; see [`crate::flush`].
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::WaitStatus;
 use rustix::system::RebootCommand;
 
+use crate::child::wait;
 use crate::{console, sys};
 
 /// The kernel shuts every device down before it ends the machine. Longer than that, it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked for the end of the child that asks. Nothing else is left to do.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// Ends the machine. Should the kernel not manage to switch the power off, starts it again; should it manage neither,
 /// waits for ever, since PID 1 must not end. Storage is flushed before, by the caller.
@@ -56,22 +54,6 @@ fn ask(command: RebootCommand) {
     log::error!("the kernel was asked to end the machine ({command:?}): {said}");
 }
 
-/// Waits for the end of `child`, up to `patience`.
-fn wait(child: Pid, patience: Duration) -> Option<WaitStatus> {
-    let begin = Instant::now();
-    loop {
-        match rustix::process::waitpid(Some(child), WaitOptions::NOHANG) {
-            Ok(Some((_, status))) => return Some(status),
-            Ok(None) | Err(Errno::INTR) => {}
-            Err(_) => return None,
-        }
-        if begin.elapsed() >= patience {
-            return None;
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
 fn outcome(status: Option<WaitStatus>) -> String {
     match status.map(|status| status.exit_status()) {
         None => format!("no answer within {} s", PATIENCE.as_secs()),
@@ -82,6 +64,8 @@ fn outcome(status: Option<WaitStatus>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]

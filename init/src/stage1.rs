@@ -6,6 +6,7 @@ use std::path::Path;
 
 use link::paths;
 
+use crate::available::Available;
 use crate::params::OnFail;
 use crate::recovery::{self, Failure, Reason};
 use crate::settings::Settings;
@@ -108,8 +109,9 @@ fn boot(settings: &mut Settings) -> Result<Never, Reason> {
     drop(events);
 
     let is_ours = matches!(spec, spec::RootSpec::Initrd(_));
-    let root =
-        unpacker::run(&mut timeline, |teller| make_root(settings, located.path(), is_ours, &mut loader, teller))?;
+    let root = unpacker::run(&mut timeline, settings.watchdog, |teller| {
+        make_root(settings, located.path(), is_ours, &mut loader, teller)
+    })?;
     drop(loader);
     timeline.record.root = Some(root);
     drop(located);
@@ -154,7 +156,7 @@ fn unpack_root(
     verify::image(&settings.verify, &image.files())?;
 
     teller.step(step::MEMORY);
-    let available = memory::available(Path::new("/proc/meminfo"));
+    let available = Available::read(Path::new("/proc"));
     let processors = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let need = |workers| image.need(workers).map_err(Reason::from);
     let (workers, limits) = memory::fit(processors, available, need)?;
@@ -178,7 +180,7 @@ fn mount_root(
     image.verify(&settings.verify)?;
 
     teller.step(step::MEMORY);
-    let limits = memory::check(memory::Kind::Mounted, image.need(), memory::available(Path::new("/proc/meminfo")))?;
+    let limits = memory::check(memory::Kind::Mounted, image.need(), Available::read(Path::new("/proc")))?;
 
     teller.step(step::UNPACK);
     Ok(image.mount(switch::NEW_ROOT, limits, &settings.verify, modules, &settings.root)?)

@@ -4,19 +4,22 @@
 //!
 //! ```text
 //!   PID 1 ── fork ──► unpacker   opens, verifies, measures, mounts a tmpfs, unpacks
-//!     ▲                  │
+//!     ▲  └┄┄ looks at it once a second, and ends one that does nothing any more (`stall.rs`)
 //!     └── pipe: a line of JSON for each step that begins, each warning, and the outcome
 //! ```
 
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use link::boot::Root;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
+use crate::params::Watch;
 use crate::recovery::Reason;
+use crate::stall::{self, Sight};
 use crate::sys;
 use crate::timeline::Timeline;
 
@@ -42,6 +45,8 @@ enum Error {
     Memory,
     #[error("the process that unpacks it {0}")]
     Died(String),
+    #[error("the process that unpacks it has done nothing for {seconds} s (mmos.watchdog=), in the step {step}")]
+    Stalled { seconds: u16, step: String },
 }
 
 impl From<Error> for Reason {
@@ -49,6 +54,10 @@ impl From<Error> for Reason {
         let remedy = match error {
             Error::Start(_) | Error::Memory => "Give the device more RAM, or build a smaller image",
             Error::Died(_) => "Keep the kernel's log and report it; another image may boot",
+            Error::Stalled { .. } => {
+                "Check the medium that it lies on; where memory was nearly full, give the device more RAM, or build a \
+                 smaller image"
+            }
         };
         Reason { what: error.to_string(), remedy: remedy.into() }
     }
@@ -78,11 +87,16 @@ impl Teller {
     }
 }
 
-/// Runs `work` in the unpacker and waits for it; what it tells goes into `timeline`.
+/// Runs `work` in the unpacker and waits for it, unless it does nothing for longer than `watch`; what it tells goes into
+/// `timeline`.
 ///
 /// # Errors
 /// What `work` says; or how the unpacker died.
-pub fn run(timeline: &mut Timeline, work: impl FnOnce(&mut Teller) -> Result<Root, Reason>) -> Result<Root, Reason> {
+pub fn run(
+    timeline: &mut Timeline,
+    watch: Watch,
+    work: impl FnOnce(&mut Teller) -> Result<Root, Reason>,
+) -> Result<Root, Reason> {
     let killed_before = kills_for_memory();
     let (reader, writer) = std::io::pipe().map_err(Error::Start)?;
     let child = sys::in_child(|| {
@@ -98,28 +112,66 @@ pub fn run(timeline: &mut Timeline, work: impl FnOnce(&mut Teller) -> Result<Roo
     });
     // Here, too, the writing end is closed: it went into the closure.
     let child = child.map_err(Error::Start)?;
-    let outcome = listen(reader, timeline);
+    let mut sight = Sight::of(child, watch);
+    let heard = listen(reader, timeline, sight.as_mut());
+    if let (Heard::Nothing, Some(sight)) = (&heard, sight) {
+        if !sight.end(child) {
+            log::error!("the process that unpacks the root cannot be ended; going on without");
+        }
+        let step = timeline.record.stages.last().map(|stage| stage.name.clone()).unwrap_or_default();
+        return Err(Error::Stalled { seconds: watch.seconds(), step }.into());
+    }
     let status = wait(child);
-    match outcome {
-        Some(outcome) => outcome,
-        None if kills_for_memory() > killed_before => Err(Error::Memory.into()),
-        None => Err(Error::Died(ending(status)).into()),
+    match heard {
+        Heard::Outcome(outcome) => outcome,
+        _ if kills_for_memory() > killed_before => Err(Error::Memory.into()),
+        _ => Err(Error::Died(ending(status)).into()),
     }
 }
 
-fn listen(reader: PipeReader, timeline: &mut Timeline) -> Option<Result<Root, Reason>> {
-    let mut outcome = None;
-    for line in BufReader::new(reader).lines() {
-        match line.ok().and_then(|line| serde_json::from_str(&line).ok()) {
-            Some(Word::Step(name)) => timeline.begin(&name),
-            Some(Word::Warning(warning)) => timeline.warn(warning),
-            Some(Word::Done(root)) => outcome = Some(Ok(root)),
-            Some(Word::Failed(reason)) => outcome = Some(Err(reason)),
-            // A line that broke off when its writer died.
-            None => break,
+/// What came of listening to an unpacker.
+#[derive(Debug)]
+enum Heard {
+    /// What it came to.
+    Outcome(Result<Root, Reason>),
+    /// It is gone, and has not said.
+    End,
+    /// It is there, and does nothing.
+    Nothing,
+}
+
+fn listen(mut reader: PipeReader, timeline: &mut Timeline, mut sight: Option<&mut Sight>) -> Heard {
+    let mut heard = Heard::End;
+    let mut text = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        if let Some(sight) = &mut sight {
+            match poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&stall::LOOK)) {
+                Ok(0) if sight.has_stalled() => return Heard::Nothing,
+                Ok(0) | Err(_) => continue,
+                Ok(_) => sight.heard(),
+            }
+        }
+        match reader.read(&mut piece) {
+            Ok(0) => return heard,
+            Ok(length) => text.extend_from_slice(piece.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                log::error!("the unpacker is not heard: {error}");
+                return heard;
+            }
+        }
+        while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            let rest = text.split_off(end.saturating_add(1));
+            match serde_json::from_slice(&std::mem::replace(&mut text, rest)) {
+                Ok(Word::Step(name)) => timeline.begin(&name),
+                Ok(Word::Warning(warning)) => timeline.warn(warning),
+                Ok(Word::Done(root)) => heard = Heard::Outcome(Ok(root)),
+                Ok(Word::Failed(reason)) => heard = Heard::Outcome(Err(reason)),
+                Err(error) => log::error!("the unpacker says what is not understood: {error}"),
+            }
         }
     }
-    outcome
 }
 
 /// PID 1 is never killed for want of memory; where nothing else is there to be killed, the kernel panics. So this
@@ -164,7 +216,7 @@ mod tests {
 
     fn outcome(work: impl FnOnce(&mut Teller) -> Result<Root, Reason>) -> (Timeline, Result<Root, Reason>) {
         let mut timeline = Timeline::default();
-        let outcome = run(&mut timeline, work);
+        let outcome = run(&mut timeline, Watch::DEFAULT, work);
         (timeline, outcome)
     }
 
@@ -212,12 +264,37 @@ mod tests {
     }
 
     #[test]
+    fn an_unpacker_that_does_nothing_any_more_is_ended_and_one_that_works_is_not() {
+        let mut timeline = Timeline::default();
+        let error = run(&mut timeline, Watch::Seconds(1), |teller| {
+            teller.step("unpack");
+            loop {
+                std::thread::park();
+            }
+        });
+        let text = error.unwrap_err().what;
+        assert!(text.contains("has done nothing for 1 s (mmos.watchdog=), in the step unpack"), "{text}");
+
+        // It says nothing, and writes, for longer than it may do nothing.
+        let root = run(&mut timeline, Watch::Seconds(2), |_| {
+            let mut null = std::fs::File::options().write(true).open("/dev/null").unwrap();
+            let begin = std::time::Instant::now();
+            while begin.elapsed().as_secs() < 4 {
+                null.write_all(b"x").unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            Ok(Root { entries: 7, ..Root::default() })
+        });
+        assert_eq!(root.unwrap().entries, 7);
+    }
+
+    #[test]
     fn an_outcome_that_breaks_off_is_none() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         writer.write_all(b"{\"Step\":\"unpack\"}\n{\"Done\":{\"sou").unwrap();
         drop(writer);
         let mut timeline = Timeline::default();
-        assert!(listen(reader, &mut timeline).is_none());
+        assert!(matches!(listen(reader, &mut timeline, None), Heard::End));
         assert_eq!(timeline.record.stages.len(), 1);
     }
 }
