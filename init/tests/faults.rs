@@ -74,7 +74,7 @@ impl Life {
         let mut fds = [PollFd::new(&self.channel, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&PATIENCE)).map_err(|error| error.to_string())?;
         let received = self.channel.receive().map_err(|error| error.to_string())?.ok_or("nothing was said")?;
-        Ok((received.text.parse().map_err(|error| format!("{error}"))?, received.fd))
+        Ok((received.text.parse().map_err(|error| format!("{error}"))?, received.fds.into_iter().next()))
     }
 
     fn expect(&self, expected: &FromInit) -> Result<Option<OwnedFd>, String> {
@@ -102,7 +102,7 @@ impl Life {
     }
 
     fn say(&self, message: &ToInit, fd: Option<&File>) -> Result<(), String> {
-        self.channel.send(message, fd.map(AsFd::as_fd)).map_err(|error| format!("{message}: {error}"))
+        self.channel.send(message, fd.map(AsFd::as_fd).as_slice()).map_err(|error| format!("{message}: {error}"))
     }
 
     fn first(&self) -> Result<&'static str, String> {
@@ -110,7 +110,7 @@ impl Life {
             // Of a cycle that was broken off.
             self.say(&ToInit::Drop(name), None)?;
         }
-        self.say(&ToInit::Store("log".into()), Some(&self.log))?;
+        self.say(&ToInit::Store(vec!["log".into()]), Some(&self.log))?;
         orphan(7);
         // What the cycle before left unread comes first.
         while self.expect_orphan(7 << 8).is_err() {

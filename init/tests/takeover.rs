@@ -100,7 +100,7 @@ impl Life {
     fn hear(&mut self) -> (FromInit, Option<OwnedFd>) {
         self.wait();
         let received = self.channel.receive().unwrap().expect("poll said that something is there");
-        (received.text.parse().unwrap(), received.fd)
+        (received.text.parse().unwrap(), received.fds.into_iter().next())
     }
 
     /// The next exit of an orphan. The shells that leave them behind are reaped by us.
@@ -131,9 +131,9 @@ fn supervisor() -> ! {
             assert_eq!(life.hear().0, FromInit::Begin);
             life.say("begin");
             life.hear_of_orphan();
-            life.channel.send(&ToInit::Drop("log".into()), None).unwrap();
+            life.channel.send(&ToInit::Drop("log".into()), &[]).unwrap();
             for rubbish in ["", "rubbish", "store", "end", "end soon"] {
-                life.channel.send(&rubbish, None).unwrap();
+                life.channel.send(&rubbish, &[]).unwrap();
             }
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::SEGV);
         }
@@ -141,7 +141,7 @@ fn supervisor() -> ! {
             if std::fs::metadata(log_of(std::os::unix::process::parent_id())).unwrap().len() == 0 =>
         {
             life.say("begin");
-            life.channel.send(&ToInit::Store("log".into()), Some(life.log.as_fd())).unwrap();
+            life.channel.send(&ToInit::Store(vec!["log".into()]), &[life.log.as_fd()]).unwrap();
             orphan(7);
             life.hear_of_orphan();
             orphan(9);

@@ -1,5 +1,5 @@
 //! The socket between PID 1 and the supervisor: `SOCK_SEQPACKET`, so that a message is whole or absent, never
-//! blocking on PID 1's side, able to carry one descriptor with a message.
+//! blocking on PID 1's side, able to carry descriptors with a message.
 //!
 //! PID 1 makes the pair once and keeps both ends: what one supervisor has not read, the next one reads.
 
@@ -12,7 +12,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType,
 };
 
-use crate::message::MAX_LEN;
+use crate::message::{MAX_FDS, MAX_LEN};
 
 /// The descriptor number on which `svcmgr` finds its end of the channel.
 pub const SVCMGR_FD: i32 = 3;
@@ -25,13 +25,13 @@ pub struct Channel {
     fd: OwnedFd,
 }
 
-/// A received datagram: the text, and the descriptor that came with it.
+/// A received datagram: the text, and the descriptors that came with it.
 #[derive(Debug)]
 pub struct Received {
     /// The text of the message; bytes that are not UTF-8 are replaced, and will not parse.
     pub text: String,
-    /// The descriptor that travelled with it, close-on-exec.
-    pub fd: Option<OwnedFd>,
+    /// The descriptors that travelled with it, close-on-exec. Of more than we may have open the last ones are missing.
+    pub fds: Vec<OwnedFd>,
 }
 
 impl Channel {
@@ -52,17 +52,16 @@ impl Channel {
         Channel { fd }
     }
 
-    /// Sends one message, with a descriptor or without.
+    /// Sends one message, with [`MAX_FDS`] descriptors at most.
     ///
     /// # Errors
     /// `WouldBlock` when the other side does not read and the socket's buffer is full; nothing was sent then.
-    pub fn send(&self, message: &impl ToString, fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub fn send(&self, message: &impl ToString, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let text = message.to_string();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no room for a descriptor in the control message"));
+        if fds.len() > MAX_FDS || !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return Err(io::Error::other("too many descriptors for one message"));
         }
         retry(|| {
             rustix::net::sendmsg(
@@ -78,7 +77,7 @@ impl Channel {
     /// Takes one message; `None` when nothing is there now, or the other end is gone.
     pub fn receive(&self) -> io::Result<Option<Received>> {
         let mut buffer = [0; MAX_LEN];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let got = match retry(|| {
             rustix::net::recvmsg(
@@ -92,16 +91,26 @@ impl Channel {
             Err(rustix::io::Errno::AGAIN) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        if got.bytes == 0 && fd.is_none() {
+        let mut fds = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(some) = message {
+                fds.extend(some);
+            }
+        }
+        if got.bytes == 0 && fds.is_empty() {
             return Ok(None);
         }
         let text = String::from_utf8_lossy(buffer.get(..got.bytes).unwrap_or_default()).into_owned();
-        Ok(Some(Received { text, fd }))
+        Ok(Some(Received { text, fds }))
     }
+}
+
+/// Whether a message may go through later that was refused now: it takes memory in the socket, and descriptors on their
+/// way are counted.
+pub fn may_pass(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [Errno::AGAIN, Errno::NOMEM, Errno::NOBUFS, Errno::MFILE, Errno::NFILE, Errno::TOOMANYREFS];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
 impl AsFd for Channel {
@@ -128,33 +137,38 @@ mod tests {
     #[test]
     fn messages_arrive_whole_and_in_order() {
         let (init, svcmgr) = Channel::pair().unwrap();
-        init.send(&FromInit::Reaped { pid: 7, status: 9 }, None).unwrap();
-        init.send(&FromInit::Begin, None).unwrap();
+        init.send(&FromInit::Reaped { pid: 7, status: 9 }, &[]).unwrap();
+        init.send(&FromInit::Begin, &[]).unwrap();
         assert_eq!(svcmgr.receive().unwrap().unwrap().text, "reaped 7 9");
         assert_eq!(svcmgr.receive().unwrap().unwrap().text, "begin");
         assert!(svcmgr.receive().unwrap().is_none());
     }
 
     #[test]
-    fn a_descriptor_travels_with_its_name() {
+    fn descriptors_travel_with_their_names() {
         let (init, svcmgr) = Channel::pair().unwrap();
         let (mut reader, mut writer) = std::io::pipe().unwrap();
-        svcmgr.send(&ToInit::Store("out:x".into()), Some(writer.as_fd())).unwrap();
-        let got = init.receive().unwrap().unwrap();
-        assert_eq!(got.text, "store out:x");
-        let mut copy = std::fs::File::from(got.fd.unwrap());
+        let names = vec!["log".to_owned(), "out:x".to_owned()];
+        svcmgr.send(&ToInit::Store(names), &[reader.as_fd(), writer.as_fd()]).unwrap();
+        let mut got = init.receive().unwrap().unwrap();
+        assert_eq!((got.text.as_str(), got.fds.len()), ("store log\nout:x", 2));
+        let mut copy = std::fs::File::from(got.fds.pop().unwrap());
         copy.write_all(b"through the copy").unwrap();
         writer.write_all(b", and the original").unwrap();
         drop((copy, writer));
         let mut all = String::new();
         reader.read_to_string(&mut all).unwrap();
         assert_eq!(all, "through the copy, and the original");
+        let many = [reader.as_fd(); MAX_FDS + 1];
+        svcmgr.send(&ToInit::Pong, &many[..MAX_FDS]).unwrap();
+        assert_eq!(init.receive().unwrap().unwrap().fds.len(), MAX_FDS);
+        assert!(svcmgr.send(&ToInit::Pong, &many).is_err());
     }
 
     #[test]
     fn a_full_socket_refuses_instead_of_blocking() {
         let (init, _svcmgr) = Channel::pair().unwrap();
-        let error = (0..1_000_000).find_map(|_| init.send(&FromInit::Begin, None).err()).unwrap();
+        let error = (0..1_000_000).find_map(|_| init.send(&FromInit::Begin, &[]).err()).unwrap();
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 }

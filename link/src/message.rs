@@ -1,4 +1,4 @@
-//! The words between PID 1 and the supervisor. One message is one `SOCK_SEQPACKET` datagram of ASCII text, at most
+//! The words between PID 1 and the supervisor. One message is one `SOCK_SEQPACKET` datagram of text, at most
 //! [`MAX_LEN`] bytes, so that a trace of the socket can be read by a person.
 
 use std::fmt;
@@ -9,6 +9,8 @@ pub const MAX_LEN: usize = 640;
 /// Longest name of a stored descriptor, in bytes: room for the name of a unit (255), the name that a service gives to
 /// what it stores (255), and a number.
 pub const MAX_NAME: usize = 560;
+/// Most descriptors that travel with one message. The kernel takes 253 (`SCM_MAX_FD`); both ends have room for these.
+pub const MAX_FDS: usize = 16;
 
 /// How the machine shall end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -46,8 +48,9 @@ pub enum FromInit {
 /// What the supervisor tells PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToInit {
-    /// Keep the descriptor that travels with this message under this name, and hand it back to the next supervisor.
-    Store(String),
+    /// Keep the descriptors that travel with this message under these names, each under its own, and hand them back to the
+    /// next supervisor.
+    Store(Vec<String>),
     /// Forget the descriptor of this name.
     Drop(String),
     /// The answer to [`FromInit::Ping`].
@@ -96,7 +99,7 @@ impl fmt::Display for FromInit {
 impl fmt::Display for ToInit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ToInit::Store(name) => write!(f, "store {name}"),
+            ToInit::Store(names) => write!(f, "store {}", names.join("\n")),
             ToInit::Drop(name) => write!(f, "drop {name}"),
             ToInit::Pong => write!(f, "pong"),
             ToInit::Leaving => write!(f, "leaving"),
@@ -138,7 +141,10 @@ impl std::str::FromStr for ToInit {
         match word {
             "pong" if rest.is_empty() => Ok(ToInit::Pong),
             "leaving" if rest.is_empty() => Ok(ToInit::Leaving),
-            "store" if is_name(rest) => Ok(ToInit::Store(rest.to_owned())),
+            "store" => {
+                let names: Vec<String> = rest.split('\n').map(str::to_owned).collect();
+                if names.iter().all(|name| is_name(name)) { Ok(ToInit::Store(names)) } else { Err(bad()) }
+            }
             "drop" if is_name(rest) => Ok(ToInit::Drop(rest.to_owned())),
             "stopping" => Ending::from_word(rest).map(ToInit::Stopping).ok_or_else(bad),
             "end" => Ending::from_word(rest).map(ToInit::End).ok_or_else(bad),
@@ -148,7 +154,17 @@ impl std::str::FromStr for ToInit {
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_NAME
+    !name.is_empty() && name.len() <= MAX_NAME && !name.contains('\n')
+}
+
+/// How many of these names, from the first on, go into one [`ToInit::Store`].
+pub fn in_one<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
+    let mut length = "store".len();
+    let fits = |name: &&str| {
+        length = length.saturating_add(name.len()).saturating_add(1);
+        length <= MAX_LEN
+    };
+    names.into_iter().take(MAX_FDS).take_while(fits).count()
 }
 
 #[cfg(test)]
@@ -167,7 +183,8 @@ mod tests {
             assert_eq!(m.to_string().parse(), Ok(m));
         }
         for m in [
-            ToInit::Store("control".into()),
+            ToInit::Store(vec!["control".into()]),
+            ToInit::Store(vec!["out:a b.service".into(), "out:c.service".into()]),
             ToInit::Drop("control".into()),
             ToInit::Pong,
             ToInit::Leaving,
@@ -195,8 +212,21 @@ mod tests {
             assert!(text.parse::<FromInit>().is_err(), "{text:?}");
         }
         let long = format!("store {}", "n".repeat(MAX_NAME + 1));
-        for text in ["store ", "pong 1", "end", "end soon", "drop ", long.as_str()] {
+        for text in ["store ", "store a\n", "store \n", "pong 1", "end", "end soon", "drop ", long.as_str()] {
             assert!(text.parse::<ToInit>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn as_many_names_are_told_at_once_as_there_is_room_for() {
+        let name = |length: usize| "n".repeat(length);
+        assert_eq!(in_one([]), 0);
+        assert_eq!(in_one([name(MAX_NAME).as_str()]), 1);
+        assert_eq!(in_one([name(MAX_NAME).as_str(); 2]), 1);
+        assert_eq!(in_one(["out:a"; 100]), MAX_FDS);
+        let names = vec![name(60); 100];
+        let count = in_one(names.iter().map(String::as_str));
+        let length = |count: usize| ToInit::Store(names[..count].to_vec()).to_string().len();
+        assert!(length(count) <= MAX_LEN && length(count + 1) > MAX_LEN, "{count}");
     }
 }

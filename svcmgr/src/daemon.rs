@@ -113,6 +113,7 @@ impl Daemon {
             log::info!("leaving: services go on, the next supervisor takes them over");
             self.hand_over_streams();
             self.tell_init(&ToInit::Leaving);
+            self.supervisor.host.speak_to_the_end();
         }
     }
 
@@ -122,6 +123,7 @@ impl Daemon {
             self.pass_time();
             self.answer();
             self.send_lines();
+            self.supervisor.host.speak();
             if self.supervisor.is_stopped() && self.supervisor.host.channel().is_none() {
                 return;
             }

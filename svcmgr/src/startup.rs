@@ -29,7 +29,8 @@ use crate::unit::specifier::Machine as ThisMachine;
 use crate::unit::{Limit, StartType, Unit, full_name};
 use rustix::event::epoll::EventFlags;
 
-/// PID 1 hands its descriptors over at once; a supervisor that waited for ever would be none.
+/// PID 1 hands its descriptors over at once, one after the other. A supervisor that waited for ever for the next would be
+/// none.
 const HANDOVER_BOUND: Duration = Duration::from_secs(5);
 
 /// So many descriptors the supervisor may have where it is root: five for each of some ten thousand services.
@@ -225,7 +226,8 @@ fn prepare_for_crashes(options: &Options) {
 /// Receives what PID 1 kept, until it says that this is all.
 fn take_over(channel: &Channel) -> Handover {
     let mut handover = Handover::default();
-    let end = Instant::now().checked_add(HANDOVER_BOUND);
+    let in_time = || Instant::now().checked_add(HANDOVER_BOUND);
+    let mut end = in_time();
     loop {
         let received = match channel.receive() {
             Ok(Some(received)) => received,
@@ -235,7 +237,10 @@ fn take_over(channel: &Channel) -> Handover {
                 let mut fds = [PollFd::new(channel, PollFlags::IN)];
                 match poll(&mut fds, timeout.as_ref()) {
                     Ok(0) => {
-                        log::error!("PID 1 did not hand over within {} s: beginning without", HANDOVER_BOUND.as_secs());
+                        log::error!(
+                            "PID 1 has handed nothing over for {} s: beginning without",
+                            HANDOVER_BOUND.as_secs()
+                        );
                         return handover;
                     }
                     Ok(_) if fds.iter().any(|fd| fd.revents().contains(PollFlags::HUP)) => {
@@ -254,7 +259,8 @@ fn take_over(channel: &Channel) -> Handover {
                 return handover;
             }
         };
-        match (received.text.parse(), received.fd) {
+        end = in_time();
+        match (received.text.parse(), received.fds.into_iter().next()) {
             (Ok(FromInit::Begin), _) => return handover,
             (Ok(FromInit::Stored(name)), Some(fd)) => {
                 handover.stored.insert(name, fd);

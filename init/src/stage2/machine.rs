@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use link::channel::may_pass;
 use link::{Channel, FromInit, ToInit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -136,7 +137,7 @@ impl Machine {
                 },
                 _ => None,
             };
-            match self.channel.send(&message, fd.map(std::os::fd::AsFd::as_fd)) {
+            match self.channel.send(&message, fd.map(std::os::fd::AsFd::as_fd).as_slice()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if may_pass(&error) && tries < TRIES => {
@@ -184,33 +185,37 @@ impl Machine {
                     return;
                 }
             };
-            match (received.text.parse(), received.fd) {
-                (Ok(message), fd) => self.heard(message, fd),
-                (Err(error), _) => log::error!("{error}"),
+            match received.text.parse() {
+                Ok(message) => self.heard(message, received.fds),
+                Err(error) => log::error!("{error}"),
             }
         }
     }
 
-    fn heard(&mut self, message: ToInit, fd: Option<OwnedFd>) {
-        match (message, fd) {
-            (ToInit::Store(name), Some(fd)) => {
-                if let Err(full) = self.store.put(name, fd) {
-                    log::error!("{full}");
+    fn heard(&mut self, message: ToInit, fds: Vec<OwnedFd>) {
+        match message {
+            ToInit::Store(names) => {
+                let mut fds = fds.into_iter();
+                for name in names {
+                    match fds.next().map(|fd| self.store.put(name.clone(), fd)) {
+                        Some(Ok(())) => {}
+                        Some(Err(full)) => log::error!("{full}"),
+                        None => log::error!("svcmgr wants \"{name}\" kept, and its descriptor is missing"),
+                    }
                 }
             }
-            (ToInit::Store(name), None) => log::error!("svcmgr wants \"{name}\" kept and sent no descriptor"),
-            (ToInit::Drop(name), _) => {
+            ToInit::Drop(name) => {
                 if !self.store.forget(&name) {
                     log::debug!("svcmgr drops \"{name}\", which is not kept");
                 }
             }
-            (ToInit::Leaving, _) => self.supervisor.leaves(),
-            (ToInit::Pong, _) => self.pulse.heard(Instant::now()),
-            (ToInit::Stopping(ending), _) => {
+            ToInit::Leaving => self.supervisor.leaves(),
+            ToInit::Pong => self.pulse.heard(Instant::now()),
+            ToInit::Stopping(ending) => {
                 log::info!("stopping all services, then {}", ending.word());
                 self.pending = Some(Pending::answered(self.pending, ending, Instant::now()));
             }
-            (ToInit::End(ending), _) => self.finish(ending),
+            ToInit::End(ending) => self.finish(ending),
         }
     }
 
@@ -285,12 +290,6 @@ impl Machine {
             log::warn!("svcmgr does not listen: {dropped} exits of processes were dropped so far");
         }
     }
-}
-
-/// Whether an error speaks of this moment: a message in a socket takes memory, and a descriptor in one is counted.
-fn may_pass(error: &io::Error) -> bool {
-    let passing = [Errno::NOMEM, Errno::NOBUFS, Errno::MFILE, Errno::NFILE, Errno::TOOMANYREFS];
-    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
 /// What lies unread in a dead supervisor's end, descriptors aside: those are still stored.

@@ -4,6 +4,7 @@ mod children;
 mod forked;
 mod kept;
 mod names;
+mod pid1;
 mod readiness;
 mod records;
 mod sockets;
@@ -12,7 +13,7 @@ mod waiting;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use link::{Channel, ToInit};
@@ -39,9 +40,7 @@ use crate::unit::specifier::Machine;
 use crate::unit::{KillMode, Limit, Output, Unit};
 pub use children::Adopted;
 use children::Child;
-
-/// So many pipes are given to PID 1 at once: as its socket takes.
-const MOST_UNKEPT: usize = 16;
+use pid1::Pid1;
 
 /// The real system.
 #[derive(Debug)]
@@ -71,9 +70,10 @@ pub struct RealHost {
     connections: HashMap<UnitId, (String, OwnedFd)>,
     /// On which services say that they are ready.
     ready: HashMap<UnitId, OwnedFd>,
-    channel: Option<Channel>,
-    /// Pipes that PID 1 is yet to be given: together, before what writes to them is let run.
-    unkept: Vec<(UnitId, ToInit)>,
+    pid1: Option<Pid1>,
+    /// Pipes that PID 1 is yet to be given, by the name that they get there: together, before what writes to them is let
+    /// run.
+    unkept: Vec<(UnitId, String)>,
     root: PathBuf,
     run: PathBuf,
     notify: String,
@@ -133,7 +133,7 @@ impl RealHost {
             sockets: HashMap::new(),
             connections: HashMap::new(),
             ready: HashMap::new(),
-            channel,
+            pid1: channel.map(Pid1::new),
             unkept: Vec::new(),
             root: root.to_owned(),
             run: run.to_owned(),
@@ -150,7 +150,7 @@ impl RealHost {
             groups: HashMap::new(),
             lingering: Vec::new(),
         };
-        if let Some(channel) = &host.channel {
+        if let Some(channel) = host.channel() {
             insist(|| host.watch(channel.as_fd(), Token::Init, EventFlags::IN))?;
         }
         Ok(host)
@@ -164,41 +164,6 @@ impl RealHost {
     /// Services' private folders get a file system of their own.
     pub fn keep_private_apart(&mut self) {
         self.private.keep_apart();
-    }
-
-    /// The channel to PID 1.
-    pub fn channel(&self) -> Option<&Channel> {
-        self.channel.as_ref()
-    }
-
-    /// PID 1's end is gone: there is nobody to speak to.
-    pub fn drop_channel(&mut self) {
-        self.channel = None;
-    }
-
-    /// Gives pipes to PID 1 to keep, in one go: PID 1 is woken once.
-    fn have_pipes_kept(&mut self) {
-        let unkept = std::mem::take(&mut self.unkept);
-        let Some(channel) = self.channel.as_ref().filter(|_| !unkept.is_empty()) else { return };
-        let messages: Vec<(String, BorrowedFd<'_>)> =
-            unkept.iter().filter_map(|(id, message)| Some((message.to_string(), self.pipes.reader(*id)?))).collect();
-        let outcome = sys::send_all(channel.as_fd(), &messages);
-        let (sent, why) = match outcome {
-            Ok(sent) => (sent, "it does not listen".to_owned()),
-            Err(error) => (0, error.to_string()),
-        };
-        for (message, _) in messages.get(sent..).unwrap_or_default() {
-            log::warn!("PID 1 cannot keep a pipe ({message}): {why}");
-        }
-    }
-
-    /// Gives a descriptor to PID 1 to keep.
-    pub fn store(&self, name: &str, fd: BorrowedFd<'_>) {
-        if let Some(channel) = &self.channel
-            && let Err(error) = channel.send(&ToInit::Store(name.to_owned()), Some(fd))
-        {
-            log::warn!("PID 1 cannot keep the descriptor {name}: {error}");
-        }
     }
 
     /// The group whose members may look at units.
@@ -342,7 +307,7 @@ impl Host for RealHost {
     }
 
     fn spawn(&mut self, launch: &Launch<'_>) -> Result<Process, String> {
-        if self.unkept.len() >= MOST_UNKEPT {
+        if self.unkept.len() >= link::message::MAX_FDS {
             self.have_pipes_kept();
         }
         let service = &launch.unit.service;
@@ -366,8 +331,8 @@ impl Host for RealHost {
                 self.pipes.remove(launch.id);
                 return Err(format!("its output cannot be watched: {error}"));
             }
-            if self.channel.is_some() {
-                self.unkept.push((launch.id, ToInit::Store(format!("out:{}", launch.unit.name))));
+            if self.pid1.is_some() {
+                self.unkept.push((launch.id, format!("out:{}", launch.unit.name)));
             }
         }
         let ready = ready.as_ref().map(|(number, writer)| (*number, writer.as_fd()));
@@ -567,10 +532,7 @@ impl Host for RealHost {
     }
 
     fn tell_init(&mut self, message: &ToInit) -> io::Result<()> {
-        match &self.channel {
-            Some(channel) => channel.send(message, None),
-            None => Ok(()),
-        }
+        self.tell(message.clone(), &[])
     }
 }
 

@@ -4,7 +4,6 @@
 mod child;
 pub mod mounts;
 mod privileges;
-mod send;
 #[cfg_attr(not(target_arch = "x86_64"), path = "sys/sharing_none.rs")]
 mod sharing;
 
@@ -16,7 +15,6 @@ use libc::{c_char, c_int};
 
 use child::child;
 pub use child::{ChildPlan, ChildStep, SandboxPlan, SchedulingPlan, Stream};
-pub use send::send_all;
 pub use sharing::Region;
 
 /// clone3(2).

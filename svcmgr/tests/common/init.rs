@@ -51,12 +51,12 @@ impl<'a> Init<'a> {
     #[expect(clippy::zombie_processes, reason = "reaped with all others in `work`")]
     pub fn spawn(&mut self) {
         for (name, fd) in &self.store {
-            self.ours.send(&FromInit::Stored(name.clone()), Some(std::os::fd::AsFd::as_fd(fd))).unwrap();
+            self.ours.send(&FromInit::Stored(name.clone()), &[std::os::fd::AsFd::as_fd(fd)]).unwrap();
         }
         for report in self.reports.drain(..) {
-            self.ours.send(&report, None).unwrap();
+            self.ours.send(&report, &[]).unwrap();
         }
-        self.ours.send(&FromInit::Begin, None).unwrap();
+        self.ours.send(&FromInit::Begin, &[]).unwrap();
         let end = std::os::fd::AsFd::as_fd(&self.theirs).try_clone_to_owned().unwrap();
         // The shell puts the channel where the supervisor looks for it.
         let child = Command::new("/bin/sh")
@@ -75,14 +75,15 @@ impl<'a> Init<'a> {
     /// Hears the supervisor, and reaps; once the supervisor itself is reaped, `svcmgr` is `None`.
     pub fn work(&mut self) {
         while let Some(received) = self.ours.receive().unwrap() {
-            match (received.text.parse::<ToInit>().unwrap(), received.fd) {
-                (ToInit::Store(name), Some(fd)) => {
-                    self.store.insert(name, fd);
+            match received.text.parse::<ToInit>().unwrap() {
+                ToInit::Store(names) => {
+                    assert_eq!(names.len(), received.fds.len(), "{names:?}");
+                    self.store.extend(names.into_iter().zip(received.fds));
                 }
-                (ToInit::Drop(name), _) => {
+                ToInit::Drop(name) => {
                     self.store.remove(&name);
                 }
-                (message, _) => self.said.push(message),
+                message => self.said.push(message),
             }
         }
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
@@ -92,7 +93,7 @@ impl<'a> Init<'a> {
             }
             let report = FromInit::Reaped { pid: pid.as_raw_nonzero().get(), status: status.as_raw() };
             match self.svcmgr {
-                Some(_) => self.ours.send(&report, None).unwrap(),
+                Some(_) => self.ours.send(&report, &[]).unwrap(),
                 None => self.reports.push_back(report),
             }
         }

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use link::ToInit;
 use rustix::event::epoll::EventFlags;
 
 use super::RealHost;
@@ -116,15 +115,6 @@ impl RealHost {
             // Others may have it, too: then it would be watched on when we have closed it.
             let _ = rustix::event::epoll::delete(&self.epoll, &one.fd);
             self.unstore(&one.key(unit));
-        }
-    }
-
-    /// Has PID 1 close what it keeps under a name.
-    pub fn unstore(&self, name: &str) {
-        if let Some(channel) = &self.channel
-            && let Err(error) = channel.send(&ToInit::Drop(name.to_owned()), None)
-        {
-            log::warn!("PID 1 cannot drop the descriptor {name}: {error}");
         }
     }
 

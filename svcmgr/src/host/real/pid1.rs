@@ -1,0 +1,191 @@
+//! What PID 1 is told. Its socket may be full for a moment, while it buries thousands of orphans say: what it does not take
+//! then waits here, in the order in which it was said, or a descriptor would be kept that was let go long since.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use link::channel::may_pass;
+use link::{Channel, ToInit};
+use rustix::event::epoll::EventFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::RealHost;
+use crate::host::token::Token;
+
+/// So many messages wait at most: each may hold descriptors, and a PID 1 that has taken none of them hangs.
+const MOST_WAITING: usize = 1024;
+/// A supervisor that leaves waits so long for a PID 1 that is busy.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// PID 1, as the supervisor sees it.
+#[derive(Debug)]
+pub(super) struct Pid1 {
+    channel: Channel,
+    waiting: VecDeque<(ToInit, Vec<OwnedFd>)>,
+    /// Whether its socket is watched for room.
+    watched: bool,
+}
+
+impl Pid1 {
+    pub(super) fn new(channel: Channel) -> Pid1 {
+        Pid1 { channel, waiting: VecDeque::new(), watched: false }
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Tells it, now or as soon as it takes it.
+    fn say(&mut self, message: ToInit, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            match self.channel.send(&message, fds) {
+                Err(error) if may_pass(&error) => {}
+                said => return said,
+            }
+        }
+        if self.waiting.len() >= MOST_WAITING {
+            return Err(io::Error::other("it has not listened for long"));
+        }
+        let fds = fds.iter().map(BorrowedFd::try_clone_to_owned).collect::<io::Result<_>>()?;
+        self.waiting.push_back((message, fds));
+        Ok(())
+    }
+
+    /// Says what waits, as far as it is taken.
+    fn go_on(&mut self) {
+        while let Some((message, fds)) = self.waiting.front() {
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            match self.channel.send(message, &fds) {
+                Err(error) if may_pass(&error) => return,
+                Err(error) => log::error!("PID 1 cannot be told \"{message}\": {error}"),
+                Ok(()) => {}
+            }
+            self.waiting.pop_front();
+        }
+    }
+}
+
+impl RealHost {
+    /// The channel to PID 1.
+    pub fn channel(&self) -> Option<&Channel> {
+        self.pid1.as_ref().map(Pid1::channel)
+    }
+
+    /// PID 1's end is gone: there is nobody to speak to.
+    pub fn drop_channel(&mut self) {
+        self.pid1 = None;
+    }
+
+    /// Says to PID 1 what it has not taken yet. To be called in each turn.
+    pub fn speak(&mut self) {
+        let Some(pid1) = self.pid1.as_mut().filter(|pid1| pid1.watched || !pid1.waiting.is_empty()) else { return };
+        pid1.go_on();
+        let (wanted, is_watched) = (!pid1.waiting.is_empty(), pid1.watched);
+        if wanted == is_watched {
+            return;
+        }
+        let flags = if wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+        let Some(channel) = self.channel() else { return };
+        match self.watch_for(channel.as_fd(), Token::Init, flags) {
+            Ok(()) => {
+                if let Some(pid1) = &mut self.pid1 {
+                    pid1.watched = wanted;
+                }
+            }
+            Err(error) => log::warn!("PID 1 cannot be watched: {error}"),
+        }
+    }
+
+    /// Says all of it, since nobody will later; for a bounded time.
+    pub fn speak_to_the_end(&mut self) {
+        let end = Instant::now().checked_add(LAST_WORDS);
+        while let Some(pid1) = self.pid1.as_mut().filter(|pid1| !pid1.waiting.is_empty()) {
+            let left = end.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return log::error!("PID 1 has not heard all: {} messages are lost", pid1.waiting.len());
+            }
+            let timeout = Timespec::try_from(left).ok();
+            let _ = poll(&mut [PollFd::new(&pid1.channel, PollFlags::OUT)], timeout.as_ref());
+            pid1.go_on();
+        }
+    }
+
+    /// Tells PID 1 something, and gives it descriptors.
+    ///
+    /// # Errors
+    /// When it cannot be told, now or later.
+    pub(super) fn tell(&mut self, message: ToInit, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.pid1.as_mut().map_or(Ok(()), |pid1| pid1.say(message, fds))
+    }
+
+    /// Gives pipes to PID 1 to keep, as many in one message as go: it is woken by each.
+    pub(super) fn have_pipes_kept(&mut self) {
+        let unkept = std::mem::take(&mut self.unkept);
+        let (Some(pid1), false) = (&mut self.pid1, unkept.is_empty()) else { return };
+        let kept: Vec<(String, BorrowedFd<'_>)> =
+            unkept.into_iter().filter_map(|(id, name)| Some((name, self.pipes.reader(id)?))).collect();
+        let mut rest = kept.as_slice();
+        while !rest.is_empty() {
+            let count = link::message::in_one(rest.iter().map(|(name, _)| name.as_str())).max(1);
+            let (batch, after) = rest.split_at(count.min(rest.len()));
+            let (names, fds): (Vec<String>, Vec<BorrowedFd<'_>>) = batch.iter().cloned().unzip();
+            let names_for_people = names.join(", ");
+            if let Err(error) = pid1.say(ToInit::Store(names), &fds) {
+                log::warn!("PID 1 cannot keep {names_for_people}: {error}");
+            }
+            rest = after;
+        }
+    }
+
+    /// Gives a descriptor to PID 1 to keep.
+    pub fn store(&mut self, name: &str, fd: BorrowedFd<'_>) {
+        if let Err(error) = self.tell(ToInit::Store(vec![name.to_owned()]), &[fd]) {
+            log::warn!("PID 1 cannot keep the descriptor {name}: {error}");
+        }
+    }
+
+    /// Has PID 1 close what it keeps under a name.
+    pub fn unstore(&mut self, name: &str) {
+        if let Err(error) = self.tell(ToInit::Drop(name.to_owned()), &[]) {
+            log::warn!("PID 1 cannot drop the descriptor {name}: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_taken_waits_and_goes_in_order() {
+        let (init, ours) = Channel::pair().unwrap();
+        let mut pid1 = Pid1::new(ours);
+        let file = tempfile::tempfile().unwrap();
+        let mut said: u32 = 0;
+        while pid1.waiting.len() < 3 {
+            pid1.say(ToInit::Store(vec![said.to_string()]), &[file.as_fd()]).unwrap();
+            said += 1;
+        }
+        pid1.say(ToInit::Drop("0".into()), &[]).unwrap();
+        let mut heard = 0;
+        while heard < said {
+            let received = init.receive().unwrap().unwrap();
+            assert_eq!((received.text, received.fds.len()), (format!("store {heard}"), 1));
+            heard += 1;
+            pid1.go_on();
+        }
+        assert_eq!(init.receive().unwrap().unwrap().text, "drop 0");
+        assert!(pid1.waiting.is_empty() && init.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn one_that_never_listens_is_not_waited_for_with_ever_more() {
+        let (_init, ours) = Channel::pair().unwrap();
+        let mut pid1 = Pid1::new(ours);
+        let refused = (0..100_000).find_map(|_| pid1.say(ToInit::Pong, &[]).err()).unwrap();
+        assert!(refused.to_string().contains("not listened"), "{refused}");
+        assert_eq!(pid1.waiting.len(), MOST_WAITING);
+    }
+}
