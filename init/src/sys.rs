@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::system::RebootCommand;
@@ -32,7 +32,8 @@ pub fn spawn_with_fd(
     let signals = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
     attributes.set_flags(session | signals)?;
     attributes.set_sigmask(&SigSet::empty())?;
-    attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
+    // All of them: of others the C library would ask first what is done on them now.
+    attributes.set_sigdefault(&SigSet::all())?;
     let child = nix::spawn::posix_spawn(program, &actions, &attributes, &[program], environment)?;
     Ok(child.as_raw())
 }

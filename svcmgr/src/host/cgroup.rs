@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -64,25 +64,28 @@ impl Cgroups {
     /// The folder of a unit's cgroup, opened, made if need be; a new one with the unit's resources.
     pub fn open(&self, unit: &str, resources: Option<&Resources>, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
         let path = self.folder.join(unit);
-        match fs::create_dir(&path) {
-            Ok(()) => {
-                if !resources.is_some_and(Resources::bounds_tasks) {
-                    self.bound_tasks(unit, &path);
-                }
-                if let Some(resources) = resources {
-                    self.share_out(unit, &path, resources, owner);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        let is_new = match fs::create_dir(&path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error),
-        }
+        };
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
-        Ok(rustix::fs::open(&path, flags, Mode::empty())?)
+        let cgroup = rustix::fs::open(&path, flags, Mode::empty())?;
+        if is_new && !resources.is_some_and(Resources::bounds_tasks) {
+            self.bound_tasks(unit, &cgroup);
+        }
+        if let Some(resources) = resources.filter(|_| is_new) {
+            self.share_out(unit, &path, resources, owner);
+        }
+        Ok(cgroup)
     }
 
     /// A service that forks without end takes its own share of all tasks, and leaves the others theirs.
-    fn bound_tasks(&self, unit: &str, path: &Path) {
-        let bound = || fs::write(path.join("pids.max"), &self.tasks);
+    fn bound_tasks(&self, unit: &str, cgroup: &OwnedFd) {
+        let bound = || -> io::Result<()> {
+            let file = rustix::fs::openat(cgroup, "pids.max", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+            File::from(file).write_all(self.tasks.as_bytes())
+        };
         let is_missing =
             |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
         let mut bounded = bound();

@@ -22,6 +22,8 @@ use crate::unit::KeyringMode;
 
 /// Enough for [`walk`], which calls little.
 const STACK: usize = 16 * 1024;
+/// System V ABI for x86-64, "The Stack Frame".
+const STACK_ALIGNMENT: usize = 16;
 const PAGE: usize = 4096;
 
 /// What the child works on: a page that nobody may touch, its stack, and what it needs. To be kept until it has executed
@@ -30,6 +32,8 @@ const PAGE: usize = 4096;
 pub struct Region {
     base: *mut u8,
     length: usize,
+    /// Where what the child needs begins, and its stack ends: they share a page, so that it costs one fault.
+    begin: usize,
     /// Where the next thing is put.
     free: usize,
 }
@@ -135,13 +139,15 @@ impl Region {
     fn new(needed: usize) -> io::Result<Region> {
         let front = STACK.saturating_add(PAGE);
         let length = front.saturating_add(needed).checked_next_multiple_of(PAGE).unwrap_or(usize::MAX);
+        // At the end, and as aligned as a stack has to be.
+        let begin = length.saturating_sub(needed) & !(STACK_ALIGNMENT.saturating_sub(1));
         let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping, which nobody else knows.
         let base = unsafe { libc::mmap(ptr::null_mut(), length, access, flags, -1, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let region = Region { base: base.cast(), length, free: front };
+        let region = Region { base: base.cast(), length, begin, free: begin };
         // SAFETY: the first page of that mapping.
         if unsafe { libc::mprotect(base, PAGE, libc::PROT_NONE) } < 0 {
             return Err(io::Error::last_os_error());
@@ -197,14 +203,14 @@ fn clone3(region: &Region, way: *const Way, cgroup: Option<BorrowedFd<'_>>) -> i
     args.pidfd = (&raw mut pidfd) as u64;
     args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
     args.stack = (region.base as u64).saturating_add(PAGE as u64);
-    args.stack_size = STACK as u64;
+    args.stack_size = region.begin.saturating_sub(PAGE) as u64;
     if let Some(fd) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(fd.as_raw_fd().unsigned_abs());
     }
     let result: i64;
     // SAFETY: `args` lives through the call and has the size that is given. The parent goes on at 2. The child has a
-    // stack of its own, aligned to a page, on which there is nothing to return to: it calls `walk`, which does not
+    // stack of its own, aligned as the ABI wants it, on which there is nothing to return to: it calls `walk`, which does not
     // return, with `way`, which lives in its region. It changes no memory but its stack.
     unsafe {
         asm!(
