@@ -119,7 +119,7 @@ impl Daemon {
         };
         self.supervisor.host.watch(fd.as_fd(), token, EventFlags::IN)?;
         if is_fresh {
-            self.supervisor.host.store(name, fd.as_fd());
+            self.supervisor.host.store_soon(name, fd.as_fd());
         }
         match which {
             Which::Syslog => self.inlets.syslog = Some(Socket::from_fd(fd)),

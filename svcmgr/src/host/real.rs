@@ -71,9 +71,6 @@ pub struct RealHost {
     /// On which services say that they are ready.
     ready: HashMap<UnitId, OwnedFd>,
     pid1: Option<Pid1>,
-    /// Pipes that PID 1 is yet to be given, by the name that they get there: together, before what writes to them is let
-    /// run.
-    unkept: Vec<(UnitId, String)>,
     root: PathBuf,
     run: PathBuf,
     notify: String,
@@ -134,7 +131,6 @@ impl RealHost {
             connections: HashMap::new(),
             ready: HashMap::new(),
             pid1: channel.map(Pid1::new),
-            unkept: Vec::new(),
             root: root.to_owned(),
             run: run.to_owned(),
             notify: run.join("notify").display().to_string(),
@@ -307,9 +303,6 @@ impl Host for RealHost {
     }
 
     fn spawn(&mut self, launch: &Launch<'_>) -> Result<Process, String> {
-        if self.unkept.len() >= link::message::MAX_FDS {
-            self.have_pipes_kept();
-        }
         let service = &launch.unit.service;
         let uses = |kind: Output| service.output == kind || service.error == kind;
         if uses(Output::Kmsg) && self.kmsg.is_none() {
@@ -331,8 +324,8 @@ impl Host for RealHost {
                 self.pipes.remove(launch.id);
                 return Err(format!("its output cannot be watched: {error}"));
             }
-            if self.pid1.is_some() {
-                self.unkept.push((launch.id, format!("out:{}", launch.unit.name)));
+            if let Some(pid1) = &mut self.pid1 {
+                pid1.store_soon(&format!("out:{}", launch.unit.name), reader.as_fd());
             }
         }
         let ready = ready.as_ref().map(|(number, writer)| (*number, writer.as_fd()));
@@ -517,8 +510,8 @@ impl Host for RealHost {
     }
 
     fn persist(&mut self, unit: &Unit, state: &UnitState) -> io::Result<()> {
-        // Whatever is let run has been written down before.
-        self.have_pipes_kept();
+        // Whatever is let run has been written down before, and its pipe is kept.
+        self.speak();
         let folder = self.run.join("state");
         let next = folder.join(format!(".{}", unit.name));
         fs::write(&next, serde_json::to_vec(state)?)?;

@@ -53,6 +53,27 @@ impl Pid1 {
         Ok(())
     }
 
+    /// Has a descriptor kept by the message that is to be said last, if there is room in it; else that one is said first.
+    /// PID 1 is woken by each.
+    pub(super) fn store_soon(&mut self, name: &str, fd: BorrowedFd<'_>) {
+        let fd = match fd.try_clone_to_owned() {
+            Ok(fd) => fd,
+            Err(error) => return log::warn!("PID 1 cannot keep the descriptor {name}: {error}"),
+        };
+        if let Some((ToInit::Store(names), fds)) = self.waiting.back_mut()
+            && has_room(names, name)
+        {
+            names.push(name.to_owned());
+            fds.push(fd);
+            return;
+        }
+        self.go_on();
+        if self.waiting.len() >= MOST_WAITING {
+            return log::warn!("PID 1 cannot keep the descriptor {name}: it has not listened for long");
+        }
+        self.waiting.push_back((ToInit::Store(vec![name.to_owned()]), vec![fd]));
+    }
+
     /// Says what waits, as far as it is taken.
     fn go_on(&mut self) {
         while let Some((message, fds)) = self.waiting.front() {
@@ -67,6 +88,11 @@ impl Pid1 {
     }
 }
 
+fn has_room(names: &[String], name: &str) -> bool {
+    let with = names.iter().map(String::as_str).chain([name]);
+    link::message::in_one(with) > names.len()
+}
+
 impl RealHost {
     /// The channel to PID 1.
     pub fn channel(&self) -> Option<&Channel> {
@@ -78,7 +104,7 @@ impl RealHost {
         self.pid1 = None;
     }
 
-    /// Says to PID 1 what it has not taken yet. To be called in each turn.
+    /// Says to PID 1 what it was not told yet, or has not taken. To be called in each turn.
     pub fn speak(&mut self) {
         let Some(pid1) = self.pid1.as_mut().filter(|pid1| pid1.watched || !pid1.waiting.is_empty()) else { return };
         pid1.go_on();
@@ -120,22 +146,10 @@ impl RealHost {
         self.pid1.as_mut().map_or(Ok(()), |pid1| pid1.say(message, fds))
     }
 
-    /// Gives pipes to PID 1 to keep, as many in one message as go: it is woken by each.
-    pub(super) fn have_pipes_kept(&mut self) {
-        let unkept = std::mem::take(&mut self.unkept);
-        let (Some(pid1), false) = (&mut self.pid1, unkept.is_empty()) else { return };
-        let kept: Vec<(String, BorrowedFd<'_>)> =
-            unkept.into_iter().filter_map(|(id, name)| Some((name, self.pipes.reader(id)?))).collect();
-        let mut rest = kept.as_slice();
-        while !rest.is_empty() {
-            let count = link::message::in_one(rest.iter().map(|(name, _)| name.as_str())).max(1);
-            let (batch, after) = rest.split_at(count.min(rest.len()));
-            let (names, fds): (Vec<String>, Vec<BorrowedFd<'_>>) = batch.iter().cloned().unzip();
-            let names_for_people = names.join(", ");
-            if let Err(error) = pid1.say(ToInit::Store(names), &fds) {
-                log::warn!("PID 1 cannot keep {names_for_people}: {error}");
-            }
-            rest = after;
+    /// Gives a descriptor to PID 1 to keep, together with others, by [`RealHost::speak`].
+    pub fn store_soon(&mut self, name: &str, fd: BorrowedFd<'_>) {
+        if let Some(pid1) = &mut self.pid1 {
+            pid1.store_soon(name, fd);
         }
     }
 
@@ -178,6 +192,19 @@ mod tests {
         }
         assert_eq!(init.receive().unwrap().unwrap().text, "drop 0");
         assert!(pid1.waiting.is_empty() && init.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn descriptors_that_are_stored_together_go_in_as_few_messages_as_they_fit_in() {
+        let (init, ours) = Channel::pair().unwrap();
+        let mut pid1 = Pid1::new(ours);
+        let file = tempfile::tempfile().unwrap();
+        for n in 0..20 {
+            pid1.store_soon(&format!("out:{n}"), file.as_fd());
+        }
+        pid1.go_on();
+        let counts = std::iter::from_fn(|| init.receive().unwrap()).map(|received| received.fds.len());
+        assert_eq!(counts.collect::<Vec<_>>(), [link::message::MAX_FDS, 4]);
     }
 
     #[test]
