@@ -43,6 +43,8 @@ struct Need {
     /// Bytes of tmpfs.
     bytes: u64,
     inodes: u64,
+    /// Bytes for extended attributes.
+    xattrs: u64,
     /// Bytes of memory beside the tmpfs.
     working: u64,
 }
@@ -103,7 +105,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let info = Info {
         format: root.format().to_string(),
         bytes: root.source_bytes(),
-        need: Need { bytes: need.bytes, inodes: need.inodes, working: need.working },
+        need: Need { bytes: need.bytes, inodes: need.inodes, xattrs: need.xattrs, working: need.working },
         wim: if root.format() == Format::Wim { Some(wim_info(args)?) } else { None },
     };
     if args.json {

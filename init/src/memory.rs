@@ -23,6 +23,8 @@ pub struct Need {
     pub bytes: u64,
     /// Inodes of tmpfs.
     pub inodes: u64,
+    /// Bytes of the kernel's for extended attributes, which tmpfs takes off its room for inodes.
+    pub xattrs: u64,
     /// Bytes beside it, while unpacking; of a root that is mounted, for as long as it is.
     pub working: u64,
     /// Bytes of the image, not counted as available, that are freed by the time when unpacking needs most.
@@ -161,6 +163,8 @@ impl fmt::Display for Moment {
 /// What an inode of a tmpfs takes beside its pages, in slabs: `shmem_inode_cache`, 760 bytes; `dentry`, 192; one
 /// `radix_tree_node`, 584, that finds the pages of a file of more than one; with the rounding of each slab (Linux 6.12).
 const INODE: u64 = 1700;
+/// Of `nr_inodes` tmpfs takes one for so many bytes of extended attributes (`BOGO_INODE_SIZE`, `mm/shmem.c`).
+const INODE_OF_LIMIT: u64 = 1024;
 /// So many bytes of a larger file need one node more.
 const BYTES_OF_A_NODE: u64 = 64 << 12;
 /// What that takes.
@@ -171,7 +175,7 @@ const SERVICES: u64 = 16 << 20;
 /// What the kernel keeps of the tree beside its pages.
 fn kernels(need: Need) -> u64 {
     let nodes = (need.bytes / BYTES_OF_A_NODE).saturating_mul(NODE);
-    need.inodes.saturating_mul(INODE).saturating_add(nodes)
+    need.inodes.saturating_mul(INODE).saturating_add(nodes).saturating_add(need.xattrs)
 }
 
 /// What the tree takes, with that.
@@ -218,7 +222,7 @@ pub fn check(kind: Kind, need: Need, available: Available) -> Result<Limits, Too
     let left =
         if available == UNKNOWN { 0 } else { available.saturating_add(need.given_back).saturating_sub(root(need)) };
     let (bytes, inodes) = match kind {
-        Kind::Unpacked => (need.bytes, need.inodes),
+        Kind::Unpacked => (need.bytes, need.inodes.saturating_add(need.xattrs.div_ceil(INODE_OF_LIMIT))),
         Kind::Mounted => (0, 0),
     };
     Ok(Limits {
@@ -266,7 +270,7 @@ mod tests {
 
     /// Of 98 MiB and 1024 inodes, which the kernel needs 2 MiB for, unpacked from the initramfs.
     fn need() -> Need {
-        Need { bytes: 98 * MIB, inodes: 1024, working: 4 * MIB, freed: 30 * MIB, given_back: 40 * MIB }
+        Need { bytes: 98 * MIB, inodes: 1024, xattrs: 0, working: 4 * MIB, freed: 30 * MIB, given_back: 40 * MIB }
     }
 
     /// Nothing of it is set aside.
@@ -383,6 +387,14 @@ mod tests {
     }
 
     #[test]
+    fn extended_attributes_take_memory_and_their_share_of_the_limit() {
+        let with = Need { xattrs: 10 * MIB, ..need() };
+        assert_eq!(root(with) - root(need()), 10 * MIB);
+        let limit = |need| check(Kind::Unpacked, need, of(root(need) + SERVICES)).unwrap().inodes;
+        assert_eq!(limit(with) - limit(need()), 10 * 1024);
+    }
+
+    #[test]
     fn unknown_memory_does_not_stop_the_boot() {
         assert!(check(Kind::Unpacked, need(), of(UNKNOWN)).is_ok());
     }
@@ -390,12 +402,12 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_accepted_fits_and_what_fits_is_within_the_limits(
-            bytes in any::<u64>(), inodes in any::<u64>(), working in any::<u64>(), freed in any::<u64>(),
-            given_back in any::<u64>(), available in any::<u64>(),
+            bytes in any::<u64>(), inodes in any::<u64>(), xattrs in any::<u64>(), working in any::<u64>(),
+            freed in any::<u64>(), given_back in any::<u64>(), available in any::<u64>(),
         ) {
             // No more is freed than was written meanwhile.
             let freed = freed.min(bytes);
-            let need = Need { bytes, inodes, working, freed, given_back };
+            let need = Need { bytes, inodes, xattrs, working, freed, given_back };
             if let Ok(limits) = check(Kind::Unpacked, need, of(available)) {
                 prop_assert!(bytes.saturating_add(working) <= available.saturating_add(freed));
                 prop_assert!(bytes.saturating_add(SERVICES) <= available.saturating_add(given_back));

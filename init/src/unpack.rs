@@ -64,8 +64,8 @@ impl Image {
         // Of a ramfs nobody knows what it holds, but for the image.
         let image = if self.is_ours { self.root.source_bytes() } else { 0 };
         let given_back = memory::initramfs(Path::new("/")).max(image);
-        let wim::Need { bytes, inodes, working, freed } = need;
-        Ok(Need { bytes, inodes, working, freed, given_back })
+        let wim::Need { bytes, inodes, xattrs, working, freed } = need;
+        Ok(Need { bytes, inodes, xattrs, working, freed, given_back })
     }
 
     /// Unpacks it into the empty folder `target` by so many workers at most; the record names it `source`. The second

@@ -32,6 +32,16 @@ pub struct Xattr {
     pub value: Box<[u8]>,
 }
 
+impl Xattr {
+    /// Bytes that tmpfs keeps it in: 40 for its own with the value, and the name, each rounded up as the kernel's
+    /// allocator does. Not less than what tmpfs takes off its room for inodes (`simple_xattr_space`, `fs/xattr.c`, Linux
+    /// 6.6 and later).
+    fn room(&self) -> u64 {
+        let block = |bytes: usize| bytes.checked_next_power_of_two().unwrap_or(usize::MAX).max(8) as u64;
+        block(self.value.len().saturating_add(40)).saturating_add(block(self.name.len().saturating_add(1)))
+    }
+}
+
 /// What an entry carries beside its contents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meta {
@@ -47,6 +57,13 @@ pub struct Meta {
     pub modified: Time,
     /// Extended attributes.
     pub xattrs: Vec<Xattr>,
+}
+
+impl Meta {
+    /// Bytes that tmpfs keeps the extended attributes in.
+    pub(crate) fn xattr_room(&self) -> u64 {
+        self.xattrs.iter().map(Xattr::room).fold(0, u64::saturating_add)
+    }
 }
 
 /// A special file.

@@ -47,6 +47,8 @@ pub struct Need {
     pub bytes: u64,
     /// Inodes of tmpfs, as its `nr_inodes` counts them: every name is one, a hard link too.
     pub inodes: u64,
+    /// Bytes that the kernel keeps extended attributes in. Each 1024 of them take one inode of `nr_inodes`.
+    pub xattrs: u64,
     /// Bytes of memory beside the tmpfs while unpacking, at most.
     pub working: u64,
     /// Bytes of the image's own memory that have been given back by the time when most is needed; 0 unless

@@ -148,6 +148,11 @@ impl Tree {
     pub(crate) fn memory(&self) -> u64 {
         let names = self.names.len().saturating_mul(size_of::<Name>().saturating_add(24));
         let inodes = self.inodes.len().saturating_mul(size_of::<Inode>().saturating_add(8));
-        names.saturating_add(inodes) as u64
+        (names.saturating_add(inodes) as u64).saturating_add(self.xattr_room())
+    }
+
+    /// Bytes that tmpfs keeps all extended attributes in.
+    pub(crate) fn xattr_room(&self) -> u64 {
+        self.inodes.iter().map(|inode| inode.meta.xattr_room()).fold(0, u64::saturating_add)
     }
 }

@@ -11,7 +11,10 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 
 use common::{assert_same, contents, rich_tree, run, unpack};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use proptest::prelude::*;
+use rustix::fs::XattrFlags;
 use wim::capture::{CaptureOptions, Compression, capture};
 
 const FORMATS: [(Compression, bool); 7] = [
@@ -112,6 +115,44 @@ fn the_need_is_known_before_the_first_byte() {
     // link, too, takes one of what tmpfs calls inodes.
     assert_eq!((need.bytes, need.inodes), (2 * 8192 + 4096, 7));
     assert!(need.working < 16 << 20, "{need:?}");
+}
+
+/// In a tmpfs of exactly the room that was said.
+#[test]
+fn extended_attributes_have_the_room_that_was_said() {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, image, target) = (work.path().join("tree"), work.path().join("root.wim"), work.path().join("target"));
+    for folder in [&tree, &target] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    for n in 0..100 {
+        let file = tree.join(n.to_string());
+        fs::write(&file, "x").unwrap();
+        for (name, length) in [("user.a", n), ("user.some-longer-name", 10 * n)] {
+            if let Err(error) = rustix::fs::setxattr(&file, name, &vec![b'v'; length], XattrFlags::empty()) {
+                return skip::because(format_args!("no extended attributes in {}: {error}", tree.display()));
+            }
+        }
+    }
+    capture(&tree, &image, &options(Compression::Lzx, false)).unwrap();
+    let root = wim::root::open(&image, None).unwrap();
+    let need = root.need().unwrap();
+    let room = format!("size={},nr_inodes={}", need.bytes, need.inodes + need.xattrs.div_ceil(1024));
+    let mount_here = || -> nix::Result<()> {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        mount(Some("tmpfs"), &target, Some("tmpfs"), MsFlags::empty(), Some(room.as_str()))
+    };
+    // A thread with its own mounts, which go with it.
+    let in_own_world = || {
+        if let Err(error) = mount_here() {
+            return skip::because(format_args!("no mount of a tmpfs: {error}"));
+        }
+        root.unpack(&target, &wim::UnpackOptions::default()).unwrap();
+        assert_same(&tree, &target, &room);
+    };
+    std::thread::scope(|scope| scope.spawn(in_own_world).join().unwrap());
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::unpack::consume;
 pub(super) struct Measure {
     bytes: u64,
     inodes: u64,
+    xattrs: u64,
     /// Most that is written at any time beyond what can be freed of the archive by then.
     most: u64,
     /// Directories so far, those too that no entry describes.
@@ -24,14 +25,15 @@ pub(super) struct Measure {
 impl Measure {
     pub(super) fn new() -> Measure {
         let directories = HashSet::from([Vec::new()]);
-        Measure { bytes: 0, inodes: 1, most: 0, directories, held: Held::default(), names: 0 }
+        Measure { bytes: 0, inodes: 1, xattrs: 0, most: 0, directories, held: Held::default(), names: 0 }
     }
 
     /// What it takes without its decompression, where it is freed while it is unpacked.
     pub(super) fn need(&self) -> Need {
         // To remember directories and names by.
         let working = self.held.bytes().saturating_add(self.names);
-        Need { bytes: self.bytes, inodes: self.inodes, working, freed: self.bytes.saturating_sub(self.most) }
+        let freed = self.bytes.saturating_sub(self.most);
+        Need { bytes: self.bytes, inodes: self.inodes, xattrs: self.xattrs, working, freed }
     }
 
     /// So many bytes are written when the source is decompressed up to `source`, at least.
@@ -82,6 +84,7 @@ impl Visitor for Measure {
         self.bytes = self.bytes.saturating_add(bytes);
         self.written(self.bytes, contents.source());
         self.inodes = self.inodes.saturating_add(inodes);
+        self.xattrs = self.xattrs.saturating_add(entry.meta.xattr_room());
         Ok(())
     }
 

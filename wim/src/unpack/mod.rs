@@ -68,6 +68,7 @@ impl Prepared {
             bytes: room::tmpfs_bytes(wim, &tree),
             // A name, not an inode, is what tmpfs counts (shmem_link, mm/shmem.c).
             inodes: tree.names.len() as u64,
+            xattrs: tree.xattr_room(),
             working: tree.memory().saturating_add(plan.memory()),
             freed: 0,
         };

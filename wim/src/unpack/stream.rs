@@ -133,6 +133,7 @@ impl Piped {
         Need {
             bytes: self.claim.saturating_add(tails),
             inodes: self.tree.names.len() as u64,
+            xattrs: self.tree.xattr_room(),
             working: self.tree.memory().saturating_add(per_inode).saturating_add(self.memory(self.workers(options))),
             freed: 0,
         }
