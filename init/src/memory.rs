@@ -213,7 +213,9 @@ pub fn check(kind: Kind, need: Need, available: Available) -> Result<Limits, Too
     if most.bytes() > available {
         return Err(TooLarge::Memory { most, available });
     }
-    if kind == Kind::Unpacked && kernels(need) > kernel {
+    // What is freed of the image may be of either kind.
+    let is_set_aside = kernel < available;
+    if kind == Kind::Unpacked && is_set_aside && kernels(need) > kernel.saturating_add(need.freed) {
         return Err(TooLarge::Kernel { needed: kernels(need), inodes: need.inodes, available: kernel });
     }
     if available != UNKNOWN {
@@ -285,8 +287,9 @@ mod tests {
     #[test]
     fn what_is_set_aside_for_what_can_be_moved_holds_no_inodes() {
         // 1024 of them, and the nodes of 98 MiB.
-        let needed = kernels(need());
-        let check = |kernel| check(Kind::Unpacked, need(), Available { all: 400 * MIB, kernel });
+        let need = Need { freed: 0, ..need() };
+        let needed = kernels(need);
+        let check = |kernel| check(Kind::Unpacked, need, Available { all: 400 * MIB, kernel });
         assert!(check(needed).is_ok());
         let error = check(needed - 1).unwrap_err();
         let text = error.to_string();

@@ -111,7 +111,17 @@ fn boot(settings: &mut Settings) -> Result<Never, Reason> {
     let is_ours = matches!(spec, spec::RootSpec::Initrd(_));
     let root = unpacker::run(&mut timeline, settings.watchdog, |teller| {
         make_root(settings, located.path(), is_ours, &mut loader, teller)
-    })?;
+    });
+    let root = match root {
+        Ok(root) => root,
+        Err(error) => {
+            if matches!(error, unpacker::Error::Stalled { .. }) {
+                // To unmount or close a medium that does not answer would hold us, too; `flush` does that by a thread.
+                std::mem::forget(located);
+            }
+            return Err(error.into());
+        }
+    };
     drop(loader);
     timeline.record.root = Some(root);
     drop(located);

@@ -10,13 +10,14 @@
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use link::boot::Root;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::WaitStatus;
 use serde::{Deserialize, Serialize};
 
+use crate::child;
 use crate::params::Watch;
 use crate::recovery::Reason;
 use crate::stall::{self, Sight};
@@ -36,22 +37,35 @@ enum Word {
     Failed(Reason),
 }
 
-/// How the unpacker ended without an outcome.
+/// Why there is no root.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
+    /// The unpacker says why.
+    #[error("{}", _0.what)]
+    Said(Reason),
+    /// There was no unpacker.
     #[error("no process can be started to unpack it: {0}")]
     Start(std::io::Error),
+    /// Its end, by the kernel.
     #[error("the kernel ended the process that unpacks it, since the memory ran out")]
     Memory,
+    /// Its end, otherwise.
     #[error("the process that unpacks it {0}")]
     Died(String),
+    /// It was given up. What it read from may hang whoever lets go of it.
     #[error("the process that unpacks it has done nothing for {seconds} s (mmos.watchdog=), in the step {step}")]
-    Stalled { seconds: u16, step: String },
+    Stalled {
+        /// For so long.
+        seconds: u16,
+        /// What it was at.
+        step: String,
+    },
 }
 
 impl From<Error> for Reason {
     fn from(error: Error) -> Reason {
         let remedy = match error {
+            Error::Said(reason) => return reason,
             Error::Start(_) | Error::Memory => "Give the device more RAM, or build a smaller image",
             Error::Died(_) => "Keep the kernel's log and report it; another image may boot",
             Error::Stalled { .. } => {
@@ -96,7 +110,7 @@ pub fn run(
     timeline: &mut Timeline,
     watch: Watch,
     work: impl FnOnce(&mut Teller) -> Result<Root, Reason>,
-) -> Result<Root, Reason> {
+) -> Result<Root, Error> {
     let killed_before = kills_for_memory();
     let (reader, writer) = std::io::pipe().map_err(Error::Start)?;
     let child = sys::in_child(|| {
@@ -114,20 +128,30 @@ pub fn run(
     let child = child.map_err(Error::Start)?;
     let mut sight = Sight::of(child, watch);
     let heard = listen(reader, timeline, sight.as_mut());
-    if let (Heard::Nothing, Some(sight)) = (&heard, sight) {
-        if !sight.end(child) {
-            log::error!("the process that unpacks the root cannot be ended; going on without");
+    match (heard, sight) {
+        (Heard::Outcome(outcome), _) => {
+            if child::wait(child, EXIT).is_none() {
+                log::warn!("the process that unpacked the root does not end; going on without");
+            }
+            outcome.map_err(Error::Said)
         }
-        let step = timeline.record.stages.last().map(|stage| stage.name.clone()).unwrap_or_default();
-        return Err(Error::Stalled { seconds: watch.seconds(), step }.into());
-    }
-    let status = wait(child);
-    match heard {
-        Heard::Outcome(outcome) => outcome,
-        _ if kills_for_memory() > killed_before => Err(Error::Memory.into()),
-        _ => Err(Error::Died(ending(status)).into()),
+        (Heard::Nothing, Some(sight)) => {
+            if !sight.end(child) {
+                log::error!("the process that unpacks the root cannot be ended; going on without");
+            }
+            let step = timeline.record.stages.last().map(|stage| stage.name.clone()).unwrap_or_default();
+            Err(Error::Stalled { seconds: watch.seconds(), step })
+        }
+        (Heard::Nothing | Heard::End, _) => {
+            let status = child::wait(child, EXIT);
+            Err(if kills_for_memory() > killed_before { Error::Memory } else { Error::Died(ending(status)) })
+        }
     }
 }
+
+/// A process that has said all, or has closed what it had open, is gone at once; unless the medium that it read from does
+/// not let it go.
+const EXIT: Duration = Duration::from_secs(10);
 
 /// What came of listening to an unpacker.
 #[derive(Debug)]
@@ -147,7 +171,9 @@ fn listen(mut reader: PipeReader, timeline: &mut Timeline, mut sight: Option<&mu
     loop {
         if let Some(sight) = &mut sight {
             match poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&stall::LOOK)) {
-                Ok(0) if sight.has_stalled() => return Heard::Nothing,
+                Ok(0) if sight.has_stalled() => {
+                    return if matches!(heard, Heard::Outcome(_)) { heard } else { Heard::Nothing };
+                }
                 Ok(0) | Err(_) => continue,
                 Ok(_) => sight.heard(),
             }
@@ -189,15 +215,6 @@ fn kills_for_memory() -> u64 {
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
-fn wait(child: Pid) -> Option<WaitStatus> {
-    loop {
-        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
-            Err(Errno::INTR) => {}
-            other => return other.ok().flatten().map(|(_, status)| status),
-        }
-    }
-}
-
 fn ending(status: Option<WaitStatus>) -> String {
     match status.map(|status| (status.terminating_signal(), status.exit_status())) {
         Some((Some(signal), _)) => {
@@ -216,7 +233,7 @@ mod tests {
 
     fn outcome(work: impl FnOnce(&mut Teller) -> Result<Root, Reason>) -> (Timeline, Result<Root, Reason>) {
         let mut timeline = Timeline::default();
-        let outcome = run(&mut timeline, Watch::DEFAULT, work);
+        let outcome = run(&mut timeline, Watch::DEFAULT, work).map_err(Reason::from);
         (timeline, outcome)
     }
 
@@ -265,6 +282,9 @@ mod tests {
 
     #[test]
     fn an_unpacker_that_does_nothing_any_more_is_ended_and_one_that_works_is_not() {
+        if let Err(error) = std::fs::metadata("/proc/self/io") {
+            return skip::because(format_args!("/proc/self/io: {error}"));
+        }
         let mut timeline = Timeline::default();
         let error = run(&mut timeline, Watch::Seconds(1), |teller| {
             teller.step("unpack");
@@ -272,7 +292,7 @@ mod tests {
                 std::thread::park();
             }
         });
-        let text = error.unwrap_err().what;
+        let text = error.unwrap_err().to_string();
         assert!(text.contains("has done nothing for 1 s (mmos.watchdog=), in the step unpack"), "{text}");
 
         // It says nothing, and writes, for longer than it may do nothing.
@@ -281,7 +301,7 @@ mod tests {
             let begin = std::time::Instant::now();
             while begin.elapsed().as_secs() < 4 {
                 null.write_all(b"x").unwrap();
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                std::thread::sleep(Duration::from_millis(50));
             }
             Ok(Root { entries: 7, ..Root::default() })
         });

@@ -207,6 +207,7 @@ impl Daemon {
         at(self.deaf_until);
         at(self.sockets.next_try());
         at(self.supervisor.host.next_bus_search());
+        at(self.supervisor.host.next_word());
         at(self.supervisor.host.has_lingering().then(|| now.saturating_add(LINGER_INTERVAL)));
         // Rounded up to the clock that epoll has, so that the deadline has passed when it returns.
         let millis = next?.saturating_sub(now).div_ceil(1000);

@@ -38,6 +38,7 @@ fn may_pass(error: &io::Error) -> bool {
         libc::ELOOP,
         libc::EROFS,
         libc::ENOSYS,
+        libc::ESRCH,
     ];
     error.raw_os_error().is_some_and(|number| !lasting.contains(&number))
 }

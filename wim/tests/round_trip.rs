@@ -149,6 +149,10 @@ fn extended_attributes_have_the_room_that_was_said() {
         if let Err(error) = mount_here() {
             return skip::because(format_args!("no mount of a tmpfs: {error}"));
         }
+        if let Err(error) = rustix::fs::setxattr(&target, "user.a", b"v", XattrFlags::empty()) {
+            return skip::because(format_args!("no extended attributes in a tmpfs: {error}"));
+        }
+        rustix::fs::removexattr(&target, "user.a").unwrap();
         root.unpack(&target, &wim::UnpackOptions::default()).unwrap();
         assert_same(&tree, &target, &room);
     };

@@ -510,7 +510,7 @@ impl Host for RealHost {
     }
 
     fn persist(&mut self, unit: &Unit, state: &UnitState) -> io::Result<()> {
-        // Whatever is let run has been written down before, and its pipe is kept.
+        // Whatever is let run has been written down before, and PID 1 has its pipe, unless its socket is full.
         self.speak();
         let folder = self.run.join("state");
         let next = folder.join(format!(".{}", unit.name));

@@ -13,6 +13,7 @@ use crate::graph::UnitId;
 use crate::host::spawn;
 use crate::host::sys::{ChildStep, NEVER_RAN, Region};
 use crate::host::token::Token;
+use crate::insist::insist;
 use crate::machine::{Exit, Process, Role};
 
 #[derive(Debug)]
@@ -160,7 +161,7 @@ impl RealHost {
 
     /// Takes over a process that the supervisor before this one made, if it is still the one that it made.
     pub fn adopt(&mut self, id: UnitId, role: Role, process: Process) -> Adopted {
-        let Ok(pidfd) = spawn::pidfd_open(process.pid) else { return Adopted::Gone };
+        let Ok(pidfd) = insist(|| spawn::pidfd_open(process.pid)) else { return Adopted::Gone };
         // The pidfd pins the process: what is read of it after opening speaks of the same one.
         if process.born != 0 && !born_at(process.pid, process.born) {
             return Adopted::Gone;

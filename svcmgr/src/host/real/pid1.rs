@@ -12,6 +12,7 @@ use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::RealHost;
+use crate::host::Host;
 use crate::host::token::Token;
 
 /// So many messages wait at most: each may hold descriptors, and a PID 1 that has taken none of them hangs.
@@ -26,11 +27,28 @@ pub(super) struct Pid1 {
     waiting: VecDeque<(ToInit, Vec<OwnedFd>)>,
     /// Whether its socket is watched for room.
     watched: bool,
+    /// What could not be said for another reason than that: when it is tried again, and how often it was.
+    again: Option<u64>,
+    tries: u32,
+}
+
+/// What could not be said for want of memory or descriptors is tried again after so many microseconds, and so often. Then
+/// it is dropped: kept, it would stand before all else for ever, and PID 1 waits for answers.
+const AGAIN: u64 = 50_000;
+const TRIES: u32 = 60;
+
+/// Why not all was said.
+#[derive(Debug, PartialEq, Eq)]
+enum Stuck {
+    /// There is no room in the socket.
+    Full,
+    /// Of memory, or of descriptors on their way, there are too few.
+    Short,
 }
 
 impl Pid1 {
     pub(super) fn new(channel: Channel) -> Pid1 {
-        Pid1 { channel, waiting: VecDeque::new(), watched: false }
+        Pid1 { channel, waiting: VecDeque::new(), watched: false, again: None, tries: 0 }
     }
 
     pub(super) fn channel(&self) -> &Channel {
@@ -74,17 +92,23 @@ impl Pid1 {
         self.waiting.push_back((ToInit::Store(vec![name.to_owned()]), vec![fd]));
     }
 
-    /// Says what waits, as far as it is taken.
-    fn go_on(&mut self) {
+    /// Says what waits, as far as it is taken; what else there is.
+    fn go_on(&mut self) -> Option<Stuck> {
         while let Some((message, fds)) = self.waiting.front() {
             let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
             match self.channel.send(message, &fds) {
-                Err(error) if may_pass(&error) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(Stuck::Full),
+                Err(error) if may_pass(&error) && self.tries < TRIES => {
+                    self.tries = self.tries.saturating_add(1);
+                    return Some(Stuck::Short);
+                }
                 Err(error) => log::error!("PID 1 cannot be told \"{message}\": {error}"),
                 Ok(()) => {}
             }
             self.waiting.pop_front();
+            self.tries = 0;
         }
+        None
     }
 }
 
@@ -106,9 +130,13 @@ impl RealHost {
 
     /// Says to PID 1 what it was not told yet, or has not taken. To be called in each turn.
     pub fn speak(&mut self) {
-        let Some(pid1) = self.pid1.as_mut().filter(|pid1| pid1.watched || !pid1.waiting.is_empty()) else { return };
-        pid1.go_on();
-        let (wanted, is_watched) = (!pid1.waiting.is_empty(), pid1.watched);
+        let now = self.now().mono;
+        let has_to =
+            |pid1: &&mut Pid1| pid1.watched || !pid1.waiting.is_empty() && pid1.again.is_none_or(|at| at <= now);
+        let Some(pid1) = self.pid1.as_mut().filter(has_to) else { return };
+        let stuck = pid1.go_on();
+        pid1.again = (stuck == Some(Stuck::Short)).then(|| now.saturating_add(AGAIN));
+        let (wanted, is_watched) = (stuck == Some(Stuck::Full), pid1.watched);
         if wanted == is_watched {
             return;
         }
@@ -124,6 +152,11 @@ impl RealHost {
         }
     }
 
+    /// When it is tried again to say what could not be said (`CLOCK_MONOTONIC`).
+    pub fn next_word(&self) -> Option<u64> {
+        self.pid1.as_ref().and_then(|pid1| pid1.again)
+    }
+
     /// Says all of it, since nobody will later; for a bounded time.
     pub fn speak_to_the_end(&mut self) {
         let end = Instant::now().checked_add(LAST_WORDS);
@@ -132,9 +165,14 @@ impl RealHost {
             if left.is_zero() {
                 return log::error!("PID 1 has not heard all: {} messages are lost", pid1.waiting.len());
             }
-            let timeout = Timespec::try_from(left).ok();
-            let _ = poll(&mut [PollFd::new(&pid1.channel, PollFlags::OUT)], timeout.as_ref());
-            pid1.go_on();
+            match pid1.go_on() {
+                Some(Stuck::Full) => {
+                    let timeout = Timespec::try_from(left).ok();
+                    let _ = poll(&mut [PollFd::new(&pid1.channel, PollFlags::OUT)], timeout.as_ref());
+                }
+                Some(Stuck::Short) => std::thread::sleep(Duration::from_micros(AGAIN)),
+                None => {}
+            }
         }
     }
 
