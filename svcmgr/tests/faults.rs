@@ -367,6 +367,7 @@ fn whichever_system_call_fails_the_supervisor_lives_and_all_is_well_again() {
     let (wrong, missed) = (wrong.into_inner().unwrap(), missed.into_inner().unwrap());
     println!("{} lives, in {missed} of them the call was not made so often", lives.len());
     assert!(wrong.is_empty(), "{} of {} lives went wrong: {wrong:?}", wrong.len(), lives.len());
-    // Else this would have shown nothing.
-    assert!(missed * 5 <= lives.len(), "{missed} of {} lives had no failure", lives.len());
+    // Else this would have shown nothing. A place that was asked for may be in one of the lives alone.
+    let least = if wanted.contains(':') { 1 } else { lives.len() - lives.len() / 5 };
+    assert!(lives.len() - missed >= least, "{missed} of {} lives had no failure", lives.len());
 }
