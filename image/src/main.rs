@@ -49,7 +49,7 @@ enum Command {
     Apply(apply::Args),
     /// Show what a root image is and what it takes on a device
     Info(info::Args),
-    /// List the files of an image in a WIM
+    /// List the files of a root image
     List(list::Args),
     /// Take single files or folders out of a root image
     Extract(extract::Args),

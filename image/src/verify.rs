@@ -26,7 +26,7 @@ Exit status: 0 sound, 1 damaged or not to be read.
 
 Examples:
   mmos-image verify root.wim
-  mmos-image verify root.wim --json | jq -r '.damage[].files[].path'")]
+  mmos-image verify root.wim --json | jq -r '.damage[].files[]?.path'")]
 pub struct Args {
     /// The root image: a file, or a block device that begins with one
     image: PathBuf,
@@ -59,6 +59,8 @@ struct Outcome {
     damage: Vec<Wrong>,
     /// Damage beyond what is listed.
     more_damage: u64,
+    /// zstd frames without a checksum, in which no damage is found.
+    unchecked: u64,
 }
 
 #[derive(Serialize)]
@@ -130,6 +132,13 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             clock.words(verified.bytes),
             verified.workers
         )?;
+        if verified.unchecked > 0 {
+            let count = verified.unchecked;
+            writeln!(
+                out,
+                "{name}: {count} zstd frames have no checksum (zstd --no-check): of damage in them nothing is known"
+            )?;
+        }
     }
     if verified.is_sound() {
         return Ok(ExitCode::SUCCESS);
@@ -183,6 +192,7 @@ fn outcome(args: &Args, verified: &Verified, clock: &Clock) -> Outcome {
         integrity_chunks: verified.integrity,
         damage: verified.damage.iter().map(wrong).collect(),
         more_damage: verified.more_damage,
+        unchecked: verified.unchecked,
     }
 }
 

@@ -63,5 +63,5 @@ pub use error::{ArchiveError, Error, PartError, TargetError, WimError};
 pub use filesystem::{FileSystem, FileSystemError};
 pub use meta::{Meta, Special, Time, Xattr};
 pub use reader::Wim;
-pub use root::{DEFAULT_MEMORY_BUDGET, Format, Need, Progress, Report, Root, UnpackOptions};
+pub use root::{DEFAULT_MEMORY_BUDGET, Format, Need, PLAIN_MEMORY_BUDGET, Progress, Report, Root, UnpackOptions};
 pub use xml::ImageInfo;

@@ -70,7 +70,8 @@ pub struct Progress {
 pub struct UnpackOptions<'a> {
     /// Threads; `None`: as many as there are processors for this process.
     pub workers: Option<NonZeroUsize>,
-    /// Bytes of memory that buffers and decompressors may take in all; `None`: [`DEFAULT_MEMORY_BUDGET`]. It bounds
+    /// Bytes of memory that buffers and decompressors may take in all; `None`: [`DEFAULT_MEMORY_BUDGET`], or
+    /// [`PLAIN_MEMORY_BUDGET`] of a WIM that is not solid, with its metadata. It bounds
     /// the number of workers; one worker always runs.
     pub memory_budget: Option<u64>,
     /// Free the image while it is unpacked: what was read of its file is punched out of it, so that image and tree need
@@ -81,8 +82,11 @@ pub struct UnpackOptions<'a> {
     pub progress: Option<&'a (dyn Fn(Progress) + Sync)>,
 }
 
-/// Enough for four workers on LZMS chunks of 8 MiB; design.md grants 24 MiB beside the tree for the usual LZX.
+/// Enough for four workers on solid LZMS chunks of 8 MiB.
 pub const DEFAULT_MEMORY_BUDGET: u64 = 96 << 20;
+/// What an image without solid resources may take beside the tree where nobody says: its chunks are small, and more workers
+/// than that allows (some twenty, of LZX) wait for the memory's speed. One worker always runs.
+pub const PLAIN_MEMORY_BUDGET: u64 = 32 << 20;
 
 /// What was unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

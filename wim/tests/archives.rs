@@ -578,11 +578,17 @@ fn what_pzstd_and_zstd_compress_comes_back_from_several_frames() {
         assert_eq!(root.format(), Format::TarZst);
         let need = root.need().unwrap();
         needs.push((need.bytes, need.inodes));
+        let verified = wim::verify::verify(&image, &wim::UnpackOptions::default()).unwrap();
+        assert!(verified.is_sound());
+        assert_eq!(verified.unchecked > 0, options.contains(&"--no-check"), "{program} {options:?}");
         for workers in [1, 2, 5] {
             let out = work.path().join("out");
             let report = unpack(&image, &out, workers).unwrap();
             assert_eq!(facts(&tree, |_| {}), facts(&out, |_| {}), "{program} {options:?}, {workers} workers");
             assert!(report.workers <= workers as u32 + 1, "{report:?}");
+            let is_unchecked = options.contains(&"--no-check");
+            let says_so = report.notes.iter().any(|note| note.contains("have no checksum"));
+            assert_eq!(says_so, is_unchecked, "{program} {options:?}: {:?}", report.notes);
             fs::remove_dir_all(&out).unwrap();
         }
     }

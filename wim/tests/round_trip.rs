@@ -159,6 +159,24 @@ fn extended_attributes_have_the_room_that_was_said() {
     std::thread::scope(|scope| scope.spawn(in_own_world).join().unwrap());
 }
 
+/// Whatever the number of processors, and however large the chunks are that DISM can make.
+#[test]
+fn what_is_not_solid_takes_32_mib_beside_the_tree_at_most() {
+    let work = tempfile::tempdir().unwrap();
+    let (tree, image) = (work.path().join("tree"), work.path().join("root.wim"));
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("large"), contents(1, 64 << 20)).unwrap();
+    for (compression, chunk_size) in
+        [(Compression::Lzx, None), (Compression::Lzx, Some(2 << 20)), (Compression::None, None)]
+    {
+        let options = CaptureOptions { chunk_size, ..options(compression, false) };
+        capture(&tree, &image, &options).unwrap();
+        let options = wim::UnpackOptions { workers: 128.try_into().ok(), ..Default::default() };
+        let working = wim::root::open(&image, None).unwrap().need_with(&options).unwrap().working;
+        assert!(working > 8 << 20 && working <= 32 << 20, "{compression:?}, {chunk_size:?}: {working}");
+    }
+}
+
 #[test]
 fn fewer_workers_need_less_memory() {
     let work = tempfile::tempdir().unwrap();

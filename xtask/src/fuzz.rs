@@ -23,7 +23,7 @@ use crate::{build, setup};
 const TARGETS: [(&str, &str); 6] = [
     ("header", "header, blob table, XML data and choice of an image of a WIM"),
     ("metadata", "the metadata of an image"),
-    ("chunks", "chunk tables and compressed resources, beside wimlib's decompressors"),
+    ("chunks", "chunk tables and compressed resources; solid XPRESS and LZMS beside wimlib's decompressors"),
     ("tar", "tar archives outside zstd frames, measured and unpacked"),
     ("cpio", "cpio archives, likewise"),
     ("apply", "whole images, split and pipable ones too, unpacked while all beside the target is watched"),

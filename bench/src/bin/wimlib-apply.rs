@@ -1,5 +1,5 @@
 //! `wimlib-apply IMAGE DIRECTORY`: image 1 of a WIM into a directory by wimlib's own extraction: what ours is measured
-//! against. The library is the one that our codecs come from, of the same version and the same compiler.
+//! against. The library is bundled by `wimlib-sys`, of version 1.14.4.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;

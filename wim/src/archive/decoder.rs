@@ -29,7 +29,7 @@ impl<'a> Decoder<'a> {
     pub(super) fn new(source: &'a dyn ReadAt) -> io::Result<Decoder<'a>> {
         let mut context = raw::Decoder::new()?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG))?;
-        let frame = Frame { start: 0, end: None, window: 0 };
+        let frame = Frame { start: 0, end: None, window: 0, has_checksum: true };
         Ok(Decoder { source, context, input: Vec::with_capacity(INPUT), used: 0, at: 0, frame })
     }
 

@@ -62,4 +62,6 @@ pub(super) struct Seen {
     pub(super) frames: u64,
     /// Memory of the largest decoder.
     pub(super) largest: u64,
+    /// Frames without a checksum.
+    pub(super) unchecked: u64,
 }

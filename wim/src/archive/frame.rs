@@ -46,6 +46,8 @@ pub(super) struct Frame {
     pub(super) end: Option<u64>,
     /// Bytes that have to be kept to decompress it.
     pub(super) window: u64,
+    /// Whether a checksum stands behind its data; without, most damage in it is decompressed to other bytes.
+    pub(super) has_checksum: bool,
 }
 
 /// Goes through a source from frame to frame.
@@ -93,7 +95,8 @@ impl<'a> Scanner<'a> {
                         end => end,
                     };
                     self.at = end.unwrap_or(start);
-                    return Ok(Some(Frame { start, end, window: header.window.min(1 << WINDOW_LOG) }));
+                    let (window, has_checksum) = (header.window.min(1 << WINDOW_LOG), header.has_checksum);
+                    return Ok(Some(Frame { start, end, window, has_checksum }));
                 }
                 Some(magic) if is_skippable(magic) => {
                     let len = u32_at(head, 4).ok_or(io::ErrorKind::UnexpectedEof)?;

@@ -43,6 +43,7 @@ pub(super) fn with_input<T>(
         share: effort.limits.memory.checked_div(effort.decoders.get() as u64).unwrap_or(0),
         frames: AtomicU64::new(0),
         largest: AtomicU64::new(0),
+        unchecked: AtomicU64::new(0),
     };
     let result = std::thread::scope(|scope| {
         for n in 0..effort.decoders.get() {
@@ -60,7 +61,11 @@ pub(super) fn with_input<T>(
         let mut input = Input { queue: Arc::clone(&queue), now: None, used: 0, at: 0, ended: false };
         parse(&mut input)
     });
-    let seen = Seen { frames: workers.frames.into_inner(), largest: workers.largest.into_inner() };
+    let seen = Seen {
+        frames: workers.frames.into_inner(),
+        largest: workers.largest.into_inner(),
+        unchecked: workers.unchecked.into_inner(),
+    };
     (result, seen)
 }
 
@@ -97,6 +102,7 @@ struct Workers<'a> {
     share: u64,
     frames: AtomicU64,
     largest: AtomicU64,
+    unchecked: AtomicU64,
 }
 
 /// Lets the parser and the other decoders go when this one panics.
@@ -137,6 +143,7 @@ impl<'a> Workers<'a> {
             }
             let held = frame.end.is_none().then_some(scanner);
             self.frames.fetch_add(1, Ordering::Relaxed);
+            self.unchecked.fetch_add(u64::from(!frame.has_checksum), Ordering::Relaxed);
             let memory = frame.window.saturating_add(Decoder::MEMORY);
             self.largest.fetch_max(memory, Ordering::Relaxed);
             let outcome = self.prepare(&mut decoder, number, memory).and_then(|decoder| {

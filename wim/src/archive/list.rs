@@ -35,6 +35,8 @@ pub(crate) struct Listed {
     pub(crate) bytes: u64,
     /// Threads that worked on it.
     pub(crate) workers: u32,
+    /// zstd frames without a checksum.
+    pub(crate) unchecked: u64,
 }
 
 struct Lister<'a> {
@@ -62,7 +64,7 @@ impl Archive {
         lister.name_it(0, 0);
         let effort = Effort::new(&UnpackOptions::default());
         match self.walk(effort, &mut lister) {
-            Ok(seen) => Ok(Listed { workers: effort.threads(&seen), ..lister.listed }),
+            Ok(seen) => Ok(Listed { workers: effort.threads(&seen), unchecked: seen.unchecked, ..lister.listed }),
             Err(Failure::Archive(error)) => Err(error),
             Err(Failure::Target(error)) => Err(ArchiveError::Damaged { at: 0, why: error.to_string() }),
         }

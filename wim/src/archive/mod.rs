@@ -254,7 +254,14 @@ impl Archive {
         let mut place = place::Place::new(target, options.progress);
         let consumed = holes.map(Consumed::new);
         let seen = self.walk_consuming(effort, consumed.as_ref(), &mut place)?;
-        let (entries, bytes, notes) = place.finish()?;
+        let (entries, bytes, mut notes) = place.finish()?;
+        if seen.unchecked > 0 {
+            notes.push(format!(
+                "{} of {} zstd frames have no checksum, so that damage in them is unpacked as it stands; make the archive \
+                 without --no-check",
+                seen.unchecked, seen.frames
+            ));
+        }
         Ok(Report { entries, bytes, workers: effort.threads(&seen), notes })
     }
 }

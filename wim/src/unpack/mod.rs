@@ -21,7 +21,7 @@ use std::rc::Rc;
 use crate::error::{TargetError, WimError};
 use crate::notes::Notes;
 use crate::reader::Wim;
-use crate::root::{DEFAULT_MEMORY_BUDGET, Need, Report, UnpackOptions};
+use crate::root::{DEFAULT_MEMORY_BUDGET, Need, PLAIN_MEMORY_BUDGET, Report, UnpackOptions};
 use crate::target::{Directory, Entry, Target};
 use crate::tree::{Kind, Tree};
 use consume::{Consumed, Holes};
@@ -86,7 +86,11 @@ impl Prepared {
     /// As many as are asked for, and as the memory budget has buffers for; at least one.
     fn workers(&self, options: &UnpackOptions<'_>) -> NonZeroUsize {
         let wanted = options.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-        let budget = options.memory_budget.unwrap_or(DEFAULT_MEMORY_BUDGET);
+        let usual = || match self.plan.is_solid() {
+            true => DEFAULT_MEMORY_BUDGET,
+            false => PLAIN_MEMORY_BUDGET.saturating_sub(self.need.working),
+        };
+        let budget = options.memory_budget.unwrap_or_else(usual);
         let affordable = budget.checked_div(self.plan.worker_memory).unwrap_or(u64::MAX);
         let useful = usize::try_from(affordable).unwrap_or(usize::MAX).min(self.plan.jobs.len());
         wanted.min(NonZeroUsize::new(useful).unwrap_or(NonZeroUsize::MIN))

@@ -61,6 +61,11 @@ impl Plan {
         self.users.get(item.users.0..item.users.1).unwrap_or_default()
     }
 
+    /// Whether any of it is in solid resources.
+    pub(super) fn is_solid(&self) -> bool {
+        self.jobs.iter().any(|job| matches!(job, Job::Solid { .. }))
+    }
+
     /// Memory that the plan itself takes, about.
     pub(super) fn memory(&self) -> u64 {
         let items = self.items.len().saturating_mul(size_of::<Item>());

@@ -115,6 +115,8 @@ pub struct Verified {
     pub damage: Vec<Damage>,
     /// Damage beyond that.
     pub more_damage: u64,
+    /// Parts that nothing can be said of: zstd frames without a checksum.
+    pub unchecked: u64,
 }
 
 impl Verified {
@@ -129,6 +131,7 @@ impl Verified {
             workers: 1,
             damage: Vec::new(),
             more_damage: 0,
+            unchecked: 0,
         }
     }
 
@@ -189,6 +192,7 @@ pub fn verify(path: &Path, options: &UnpackOptions<'_>) -> Result<Verified, Erro
                     verified.contents = listed.tree.inodes.iter().filter(|i| i.kind == Kind::File).count() as u64;
                     verified.bytes = listed.bytes;
                     verified.workers = listed.workers;
+                    verified.unchecked = listed.unchecked;
                 }
                 Err(source @ ArchiveError::TooMuch { .. }) => {
                     return Err(Error::Archive { path: path.to_owned(), source });

@@ -35,6 +35,7 @@ pub fn header(data: &[u8]) {
     assert!(wim.images().len() <= data.len(), "an image takes no byte");
     assert!(wim.length() <= data.len() as u64, "it ends behind its end");
     let _ = wim.solid();
+    let _ = wim.integrity_chunks();
     for wanted in [None, Some("1"), Some("x")] {
         if let Ok(index) = wim.select(wanted) {
             let _ = wim.tree(index);

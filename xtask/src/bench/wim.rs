@@ -121,7 +121,7 @@ fn row(case: &Case, cases: &[Case]) -> Row {
     }
 }
 
-/// As Markdown, so that it can go into `docs/performance.md` as it is.
+/// As Markdown, so that it can go into `docs/images.md` as it is.
 fn print(rows: &[Row], watch: &Stopwatch, rounds: u32) {
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
