@@ -828,6 +828,27 @@ fn a_failure_or_success_starts_the_units_that_are_for_it() {
 }
 
 #[test]
+fn each_failure_starts_the_unit_that_is_for_it_anew() {
+    let work = "[Unit]\nOnFailure=alarm.service\n[Service]\nType=oneshot\nExecStart=/x\n";
+    let mut play =
+        Play::new(machine(&[("work.service", work), ("alarm.service", "[Service]\nType=oneshot\nExecStart=/x\n")]));
+    play.boot();
+    let (work, alarm) = (play.id("work.service"), play.id("alarm.service"));
+    for waiter in 1..=3 {
+        play.order.clear();
+        let waiter = play.ask(waiter);
+        play.machine.request_start(work, waiter, play.now).unwrap();
+        play.settle();
+        play.exit(work, Role::Main, Exit::Code(1));
+        play.settle();
+        assert_eq!(play.order, ["work.service:Start(0)", "alarm.service:Start(0)"]);
+        play.exit(alarm, Role::Main, Exit::Code(0));
+        play.be_fair();
+        assert_eq!((play.phase("work.service"), play.phase("alarm.service")), (Phase::Failed, Phase::Done));
+    }
+}
+
+#[test]
 fn conditions_leave_a_unit_out_and_assertions_fail_it() {
     let asks = |more: &str| format!("[Unit]\nConditionPathExists=/x\n[Service]\nExecStart=/x\n{more}");
     let needs = "[Unit]\nRequires=a.service\nAfter=a.service\n[Service]\nExecStart=/x\n[X-MMOS]\nStart=auto\n";

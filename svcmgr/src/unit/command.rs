@@ -126,7 +126,7 @@ impl Command {
         for word in words {
             match word.strip_prefix('$') {
                 Some(name) if is_variable(name) => {
-                    out.extend(value_of(name, environment).split_whitespace().map(str::to_owned));
+                    out.extend(words::of_variable(value_of(name, environment)));
                 }
                 _ => out.push(expanded_within(word, environment)),
             }
@@ -207,7 +207,7 @@ mod tests {
         let command = &parse("/bin/echo $ONE $TWO ${TWO} a${ONE}b $NONE ${NONE} $$X a$ONE").unwrap()[0];
         assert_eq!(
             command.expanded(&environment),
-            ["/bin/echo", "'one'", "two", "two", "two two", "a'one'b", "", "$X", "a$ONE"]
+            ["/bin/echo", "one", "two", "two", "two two", "a'one'b", "", "$X", "a$ONE"]
         );
     }
 }

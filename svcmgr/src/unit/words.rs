@@ -56,6 +56,30 @@ pub fn unescaped(value: &str) -> Result<String, WordError> {
     String::from_utf8(text).map_err(|error| WordError::NotUtf8(String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
+/// The words of a variable's value: quotes hold a word together and are taken away, and of a backslash and what is behind
+/// it the latter stays. Nothing is an error: a quote that is open at the end is closed there (systemd.service(5), "Command
+/// Lines").
+pub fn of_variable(value: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match (c, quote) {
+            ('\\', _) => word.get_or_insert_default().extend(chars.next()),
+            (c, Some(open)) if c == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (c, None) if c.is_whitespace() => words.extend(word.take()),
+            (c, _) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
 fn one_word(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Word, WordError> {
     let mut text: Vec<u8> = Vec::new();
     let mut quoted = false;
@@ -166,6 +190,13 @@ mod tests {
         assert_eq!(texts(r#"'' """#), ["", ""]);
         assert_eq!(texts("  "), Vec::<String>::new());
         assert_eq!(unescaped(r#"a\tb "c""#).unwrap(), "a\tb \"c\"");
+    }
+
+    #[test]
+    fn a_variable_holds_words_and_quotes_hold_them_together() {
+        assert_eq!(of_variable(r#" -a 'x  y' --b="c d"e "" \'f g\ h"#), ["-a", "x  y", "--b=c de", "", "'f", "g h"]);
+        assert_eq!(of_variable("a 'b c"), ["a", "b c"]);
+        assert_eq!(of_variable(" \t"), Vec::<String>::new());
     }
 
     #[test]

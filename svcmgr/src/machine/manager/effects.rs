@@ -30,6 +30,10 @@ impl Machine {
         for other in started {
             // Not fresh, so that two that start each other come to their start limits.
             self.pull(other, false, &mut BTreeSet::new());
+            // It has done its work, for what was before: this is another failure, or another success.
+            if self.phase(other) == Phase::Done {
+                self.events.push_back((other, Event::Start { fresh: false }));
+            }
         }
         if after == Phase::Failed && self.boot_begun && self.boot_complete.is_none() {
             self.control_error(id);

@@ -112,7 +112,11 @@ impl Reader<'_> {
             }
             ServiceKey::WatchdogSignal => self.signal(entry, |service| &mut service.watchdog_signal),
             ServiceKey::FinalKillSignal => self.signal(entry, |service| &mut service.final_kill_signal),
-            ServiceKey::RestartKillSignal => self.unit.service.restart_kill_signal = signal::number(value),
+            ServiceKey::RestartKillSignal if value.is_empty() => self.unit.service.restart_kill_signal = None,
+            ServiceKey::RestartKillSignal => match signal::number(value) {
+                Some(number) => self.unit.service.restart_kill_signal = Some(number),
+                None => self.note(entry.line, format!("{}={value} is not a signal, and ignored", entry.key)),
+            },
             ServiceKey::SendSighup => {
                 if let Some(yes) = self.boolean(entry) {
                     self.unit.service.send_sighup = yes;
