@@ -167,8 +167,9 @@ impl Graph {
         self.nodes = vec![Node::default(); self.units.len()];
         self.cycles.clear();
         self.connect();
-        let orderings = self.orderings();
+        let mut orderings = self.orderings();
         self.refuse_cycles(&orderings);
+        self.order_targets(&mut orderings);
         for ordering in &orderings {
             if let Some(node) = self.nodes.get_mut(ordering.from.index()) {
                 node.after.push(ordering.to);
@@ -243,6 +244,37 @@ impl Graph {
             }
         }
         orderings
+    }
+}
+
+impl Graph {
+    /// A target is reached once what it wants or requires is up (systemd.target(5), "Default Dependencies"): as far as
+    /// nobody says otherwise, and it makes no cycle.
+    fn order_targets(&self, orderings: &mut Vec<Ordering>) {
+        let said = orderings.len();
+        for (id, unit) in self.iter().filter(|(_, unit)| unit.kind == Kind::Target) {
+            for (number, reference) in unit.references.iter().enumerate() {
+                let pulls_in = [Relation::Requires, Relation::BindsTo, Relation::Requisite, Relation::Wants];
+                if pulls_in.contains(&reference.relation)
+                    && let Some(other) = self.id(reference).filter(|other| *other != id)
+                {
+                    orderings.push(Ordering { from: id, to: other, said: (id, number) });
+                }
+            }
+        }
+        if orderings.len() == said {
+            return;
+        }
+        let component = cycles::components(self.units.len(), orderings);
+        let is_cycle = |ordering: &Ordering| {
+            let of = |id: UnitId| component.get(id.index());
+            of(ordering.from) == of(ordering.to)
+        };
+        let mut number: usize = 0;
+        orderings.retain(|ordering| {
+            number = number.saturating_add(1);
+            number <= said || !is_cycle(ordering)
+        });
     }
 }
 
@@ -357,6 +389,25 @@ mod tests {
         assert_eq!(g.nodes[1], Node { before: vec![a, c], required_by: vec![a], ..Node::default() });
         assert_eq!(g.nodes[2].after, [b]);
         assert!(g.cycles.is_empty());
+    }
+
+    #[test]
+    fn a_target_comes_after_what_it_pulls_in_unless_the_units_say_otherwise() {
+        let g = graph(&[
+            ("a.target", "Wants=b.service c.service\nRequires=d.service\nAfter=e.service"),
+            ("b.service", ""),
+            ("c.service", "After=a.target"),
+            ("d.service", "After=f.service"),
+            ("e.service", ""),
+            ("f.service", ""),
+            ("g.target", "Wants=h.target"),
+            ("h.target", "Wants=g.target"),
+        ]);
+        let [a, b, d, e] = [0, 1, 3, 4].map(UnitId);
+        assert_eq!(g.nodes[0].after, [b, d, e]);
+        assert_eq!(g.nodes[2].after, [a]);
+        assert!(g.nodes[6].after.is_empty() && g.nodes[7].after.is_empty());
+        assert!(g.cycles.is_empty() && refused(&g).is_empty());
     }
 
     #[test]

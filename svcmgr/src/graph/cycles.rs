@@ -48,7 +48,7 @@ impl Graph {
 
 /// Strongly connected components (Tarjan, without recursion: a chain of units may be long): the component's number
 /// for each unit; numbers are shared by the units of one cycle alone.
-fn components(count: usize, orderings: &[Ordering]) -> Vec<usize> {
+pub(super) fn components(count: usize, orderings: &[Ordering]) -> Vec<usize> {
     const UNSEEN: usize = usize::MAX;
     let mut edges: Vec<Vec<usize>> = vec![Vec::new(); count];
     for ordering in orderings {

@@ -92,7 +92,7 @@ pub(super) static UNIT: &[Directive] = &[
     row("ConditionVersion", CONDITION),
     row("ConditionVirtualization", yes(K::Condition(C::Virtualization, "ConditionVirtualization"))),
     row("Conflicts", yes(K::Relation(R::Conflicts))),
-    row("DefaultDependencies", Implied("there are no default dependencies")),
+    row("DefaultDependencies", Implied("there is only one: a target comes after what it wants or requires, where that is no cycle")),
     row("Description", yes(K::Description)),
     row("Documentation", DOCS),
     row("FailureAction", yes(K::FailureAction)),
