@@ -38,7 +38,7 @@ pub(super) static SERVICE: &[Directive] = &[
     row("RestartPreventExitStatus", yes(K::RestartPreventExitStatus)),
     row("RestartSec", yes(K::RestartSec)),
     row("RestartSteps", yes(K::RestartSteps)),
-    row("RootDirectoryStartOnly", Implied("matters with RootDirectory= alone")),
+    row("RootDirectoryStartOnly", Ignored("all commands of the service have RootDirectory= for their root")),
     row("RuntimeMaxSec", yes(K::RuntimeMaxSec)),
     row("RuntimeRandomizedExtraSec", Ignored("the service ends exactly after RuntimeMaxSec=")),
     row("Sockets", yes(K::Sockets)),

@@ -102,7 +102,7 @@ pub(super) static UNIT: &[Directive] = &[
     row("JobTimeoutAction", yes(K::JobTimeoutAction)),
     row("JobTimeoutRebootArgument", Implied("matters with JobTimeoutAction= alone, and nothing here reads it")),
     row("JobTimeoutSec", yes(K::JobTimeoutSec)),
-    row("JoinsNamespaceOf", Implied("namespaces are not supported")),
+    row("JoinsNamespaceOf", Ignored("each service has its namespaces for itself")),
     row("OnFailure", yes(K::Relation(R::OnFailure))),
     row("OnFailureJobMode", Implied("the other unit is started beside all that runs")),
     row("OnSuccess", yes(K::Relation(R::OnSuccess))),
