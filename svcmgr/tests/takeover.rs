@@ -75,6 +75,26 @@ fn killing_the_supervisor_leaves_every_service_and_its_status_as_they_were() {
 }
 
 #[test]
+fn a_restart_delay_goes_on_through_the_supervisors_death() {
+    let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let unit = "[Service]\nExecStart=/bin/sh -c 'cut -d\" \" -f1 /proc/uptime >> DIR/times; exit 1'\nRestart=always\n\
+                RestartSec=4\n[X-MMOS]\nStart=auto\n";
+    let device = Device::new(&[("late.service", unit)]);
+    let mut init = Init::new(&device);
+    let before = init.wait_state("late", "backoff");
+    init.kill_svcmgr(Signal::KILL);
+    init.spawn();
+    let after = init.wait_state("late", "backoff");
+    assert_eq!((&after["restarts"], &after["pid"]), (&before["restarts"], &Value::Null));
+    let times = init.until("it has started again", |device| {
+        let times: Vec<f64> = device.read("times").lines().map(|line| line.parse().unwrap()).collect();
+        (times.len() > 1).then_some(times)
+    });
+    // Both clocks are read to hundredths of a second.
+    assert!(times[1] - times[0] > 3.97, "{times:?}: the delay was cut short; {}", device.log());
+}
+
+#[test]
 fn lines_go_on_through_the_supervisors_death_also_one_that_is_half_said() {
     let _one = ONE_INIT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let script = "echo whole; printf half; touch DIR/half; while ! test -e DIR/go; do sleep 0.01; done; echo \" and half\"; echo last; sleep 1000";
