@@ -35,6 +35,28 @@ fn from_the_initramfs_as_tar_and_as_cpio() {
 }
 
 #[test]
+fn one_of_several_images_by_number_and_by_name() {
+    let (image, work) = (image(), TempDir::new().unwrap());
+    let tree = unpacked(&image, work.path());
+    run("wimlib-imagex capture tree several.wim first --unix-data", work.path());
+    fs::write(tree.join("etc/which"), "second").unwrap();
+    run("wimlib-imagex append tree several.wim second --unix-data", work.path());
+    let machine = image.machine_with(&work.path().join("several.wim"), "/image", work.path()).unwrap();
+    for (index, which) in [("2", "second"), ("second", "second"), ("first", "")] {
+        let machine = machine.clone().parameter("mmos.root=initrd:/image").parameter(&format!("mmos.index={index}"));
+        let mut vm = machine.boot().unwrap();
+        vm.must("mmosctl wait-boot").unwrap();
+        assert_eq!(vm.must("cat /etc/which 2>/dev/null || true").unwrap().trim(), which, "mmos.index={index}");
+        // Source, format, sizes, time, rate and workers.
+        let console = vm.console.text();
+        let line = console.lines().find(|line| line.contains("init: root initrd:/image: wim, "));
+        let line = line.unwrap_or_else(|| panic!("the boot says nothing of its root: {console}"));
+        assert!(line.contains(" unpacked to ") && line.contains(" MB/s, 2 workers)"), "{line}");
+        assert_eq!(vm.power_off().unwrap(), Ended::Poweroff);
+    }
+}
+
+#[test]
 fn from_the_parts_of_a_split_wim_in_the_initramfs() {
     let (image, work) = (image(), TempDir::new().unwrap());
     let mib = fs::metadata(image.root()).unwrap().len() as f64 / f64::from(1 << 20);
