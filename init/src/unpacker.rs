@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use link::boot::Root;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::WaitStatus;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,10 @@ use crate::recovery::Reason;
 use crate::stall::{self, Sight};
 use crate::sys;
 use crate::timeline::Timeline;
+
+/// A process that has said all, or has closed what it had open, is gone at once; unless the medium that it read from does
+/// not let it go.
+const EXIT: Duration = Duration::from_secs(10);
 
 /// What the unpacker tells PID 1.
 #[derive(Debug, Serialize, Deserialize)]
@@ -149,10 +154,6 @@ pub fn run(
     }
 }
 
-/// A process that has said all, or has closed what it had open, is gone at once; unless the medium that it read from does
-/// not let it go.
-const EXIT: Duration = Duration::from_secs(10);
-
 /// What came of listening to an unpacker.
 #[derive(Debug)]
 enum Heard {
@@ -170,12 +171,20 @@ fn listen(mut reader: PipeReader, timeline: &mut Timeline, mut sight: Option<&mu
     let mut piece = [0; 4096];
     loop {
         if let Some(sight) = &mut sight {
-            match poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&stall::LOOK)) {
-                Ok(0) if sight.has_stalled() => {
-                    return if matches!(heard, Heard::Outcome(_)) { heard } else { Heard::Nothing };
+            let is_quiet = match poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&stall::LOOK)) {
+                Ok(ready) => ready == 0,
+                Err(Errno::INTR) => continue,
+                // Not in a circle at full speed; and it is looked at all the same.
+                Err(_) => {
+                    std::thread::sleep(Duration::from_secs(1));
+                    true
                 }
-                Ok(0) | Err(_) => continue,
-                Ok(_) => sight.heard(),
+            };
+            match (is_quiet, &heard) {
+                (false, _) => sight.heard(),
+                (true, _) if !sight.has_stalled() => continue,
+                (true, Heard::Outcome(_)) => return heard,
+                (true, _) => return Heard::Nothing,
             }
         }
         match reader.read(&mut piece) {
