@@ -154,7 +154,7 @@ impl RealHost {
 
     /// When it is tried again to say what could not be said (`CLOCK_MONOTONIC`).
     pub fn next_word(&self) -> Option<u64> {
-        self.pid1.as_ref().and_then(|pid1| pid1.again)
+        self.pid1.as_ref().filter(|pid1| !pid1.waiting.is_empty()).and_then(|pid1| pid1.again)
     }
 
     /// Says all of it, since nobody will later; for a bounded time.
