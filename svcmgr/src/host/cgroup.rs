@@ -71,8 +71,11 @@ impl Cgroups {
         };
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::PATH;
         // One without its bounds is not left behind: the next time it would be taken for one that has them.
-        let undo = |_: &rustix::io::Errno| drop(is_new.then(|| fs::remove_dir(&path)));
-        let cgroup = rustix::fs::open(&path, flags, Mode::empty()).inspect_err(undo)?;
+        let cgroup = rustix::fs::open(&path, flags, Mode::empty()).inspect_err(|_| {
+            if is_new {
+                let _ = fs::remove_dir(&path);
+            }
+        })?;
         if is_new && !resources.is_some_and(Resources::bounds_tasks) {
             self.bound_tasks(unit, &cgroup);
         }
