@@ -16,7 +16,7 @@ pub const UNKNOWN: u64 = u64::MAX;
 
 impl Available {
     /// What `/proc`, or another folder with its files, says: `MemAvailable` of `meminfo`. What the initramfs holds is not
-    /// in it: of an image that lies there, [`Need::freed`] says how much of it makes room for itself.
+    /// in it: of an image that lies there, [`crate::memory::Need::freed`] says how much of it makes room for itself.
     ///
     /// What is free in zones for pages that can be moved (`movablecore=`, memory that can be unplugged) and what is free
     /// of CMA is in it, too, and nothing that the kernel keeps for itself can lie there.

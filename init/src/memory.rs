@@ -64,7 +64,7 @@ pub enum TooLarge {
         needed: u64,
         /// For so many inodes.
         inodes: u64,
-        /// Bytes.
+        /// Bytes, with what is freed of the image.
         available: u64,
     },
 }
@@ -172,6 +172,7 @@ const NODE: u64 = 600;
 /// What must be left for the supervisor and the services to start in; a service that needs more has to be counted by
 /// the maker of the image, and nothing here can know it.
 const SERVICES: u64 = 16 << 20;
+
 /// What the kernel keeps of the tree beside its pages.
 fn kernels(need: Need) -> u64 {
     let nodes = (need.bytes / BYTES_OF_A_NODE).saturating_mul(NODE);
@@ -214,9 +215,9 @@ pub fn check(kind: Kind, need: Need, available: Available) -> Result<Limits, Too
         return Err(TooLarge::Memory { most, available });
     }
     // What is freed of the image may be of either kind.
-    let is_set_aside = kernel < available;
-    if kind == Kind::Unpacked && is_set_aside && kernels(need) > kernel.saturating_add(need.freed) {
-        return Err(TooLarge::Kernel { needed: kernels(need), inodes: need.inodes, available: kernel });
+    let (is_set_aside, room) = (kernel < available, kernel.saturating_add(need.freed));
+    if kind == Kind::Unpacked && is_set_aside && kernels(need) > room {
+        return Err(TooLarge::Kernel { needed: kernels(need), inodes: need.inodes, available: room });
     }
     if available != UNKNOWN {
         log::info!("the root needs {most}, and {} MiB are available", available >> 20);

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-/// Longest message, and so the size of a receive buffer. A name in the descriptor store is at most
-/// [`MAX_NAME`] bytes, and everything else is shorter.
+/// Longest message, and so the size of a receive buffer: room for one name of a stored descriptor, of [`MAX_NAME`] bytes,
+/// or for as many shorter ones as go in ([`in_one`]). Everything else is shorter.
 pub const MAX_LEN: usize = 640;
 /// Longest name of a stored descriptor, in bytes: room for the name of a unit (255), the name that a service gives to
 /// what it stores (255), and a number.
