@@ -109,8 +109,10 @@ impl Daemon {
     pub fn run(&mut self) {
         self.turn_until_leaving();
         if self.supervisor.host.channel().is_some() {
-            // The next one goes on where this one ends.
-            log::info!("leaving: services go on, the next supervisor takes them over");
+            // The next one goes on where this one ends; at the machine's end there is none.
+            if !self.supervisor.is_stopped() {
+                log::info!("leaving: services go on, the next supervisor takes them over");
+            }
             self.hand_over_streams();
             self.tell_init(&ToInit::Leaving);
             self.supervisor.host.speak_to_the_end();
